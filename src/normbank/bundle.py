@@ -1,0 +1,96 @@
+"""The detector file: one zip archive, no pickle.
+
+Members: `manifest.json` (format version, settings, calibration, what it was trained on, versions), `weights.safetensors`,
+`model.onnx`. The archive's comment holds the SHA-256 of everything before it, so that one changed byte anywhere is noticed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import BundleError
+
+FORMAT_VERSION = 1
+_MARK = b"normbank sha256 "
+_COMMENT_LENGTH = len(_MARK) + 64
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """The parts of a detector file, as bytes where they are not JSON."""
+
+    manifest: dict[str, Any]
+    weights: bytes
+    graph: bytes
+
+
+def write_bundle(path: Path, bundle: Bundle) -> None:
+    """Write the file in one piece: it is either whole at `path` or not there."""
+    manifest = {"format_version": FORMAT_VERSION, **bundle.manifest}
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        archive.comment = b" " * _COMMENT_LENGTH
+        _add(archive, "manifest.json", json.dumps(manifest, indent=1, allow_nan=False).encode())
+        _add(archive, "weights.safetensors", bundle.weights)
+        _add(archive, "model.onnx", bundle.graph)
+    content = buffer.getvalue()[:-_COMMENT_LENGTH]
+    write_atomically(path, content + _MARK + hashlib.sha256(content).hexdigest().encode())
+
+
+def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
+    archive.writestr(zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0)), content)  # same parts, same bytes
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write beside the target and rename; BundleError names the path where that fails."""
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise BundleError(f"{str(path)!r} cannot be written: {error.strerror or error}. Nothing was changed.") from None
+
+
+def read_bundle(path: Path) -> Bundle:
+    """The parts of a detector file; BundleError where it is missing, cut, changed or of an unknown version."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"detector {str(path)!r} cannot be read: {error.strerror or error}.") from None
+    body, comment = content[:-_COMMENT_LENGTH], content[-_COMMENT_LENGTH:]
+    if not content.startswith(b"PK"):
+        raise BundleError(f"{str(path)!r} is not a detector: expected a file written by `normbank train` (model.nbk).")
+    if comment != _MARK + hashlib.sha256(body).hexdigest().encode():
+        raise BundleError(
+            f"detector {str(path)!r} is damaged: it is cut or changed ({len(content):,} bytes do not match their "
+            f"checksum). Copy it again from where it was made."
+        )
+    return _parts(path, content)
+
+
+def _parts(path: Path, content: bytes) -> Bundle:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        manifest = json.loads(archive.read("manifest.json"))
+        version = manifest.get("format_version")
+        if version != FORMAT_VERSION:
+            raise BundleError(
+                f"detector {str(path)!r} is of format version {version}; this normbank reads version {FORMAT_VERSION}. "
+                f"Use the normbank it was made with ({manifest.get('versions', {}).get('normbank', 'unknown')})."
+            )
+        return Bundle(manifest, archive.read("weights.safetensors"), archive.read("model.onnx"))

@@ -1,0 +1,1 @@
+"""Data sets as lists of samples. No PyTorch here."""

@@ -1,0 +1,122 @@
+"""Decoded images on disk, so that no image is decoded twice.
+
+One file an image, named by the SHA-256 of its bytes and of the settings that shaped it: a changed file or setting is
+another name, and nothing can go stale. Files appear by rename, so two runs can share the folder. The folder is kept
+under a bound by removing what was used longest ago.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .. import images
+from ..errors import DataError, problem
+from ..images import ImageSpec, Pixels
+from .samples import Sample
+
+DEFAULT_LIMIT = 4 * 2**30
+
+
+def default_folder() -> Path:
+    """NORMBANK_CACHE, or `normbank` in the user's cache folder."""
+    named = os.environ.get("NORMBANK_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(named) if named else Path(base) / "normbank"
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A folder of decoded images, of at most `limit` bytes after `trim`."""
+
+    folder: Path
+    limit: int = DEFAULT_LIMIT
+
+    def load(self, sample: Sample, spec: ImageSpec) -> tuple[Pixels, str]:
+        """The image as `spec` asks and the SHA-256 of its source; decoded only where it is not here yet.
+
+        Raises ImageError as `images.load` does. A cache that cannot be written to is passed over.
+        """
+        if sample.frame is not None:
+            pixels = images.load(sample.path, spec, sample.frame)  # one decoded file holds all frames
+            return pixels, hashlib.sha256(pixels.tobytes()).hexdigest()
+        content = images.read_bytes(Path(sample.path))
+        digest = hashlib.sha256(content).hexdigest()
+        path = self._path(digest, spec, Path(sample.path).suffix)
+        pixels = _read_entry(path, spec)
+        if pixels is None:
+            pixels = images.load(images.decode(content, sample.path), spec)
+            _write_entry(path, pixels)
+        return pixels, digest
+
+    def usage(self) -> tuple[int, int]:
+        """(files, bytes) held."""
+        sizes = [entry.stat().st_size for entry in self._entries()]
+        return len(sizes), sum(sizes)
+
+    def trim(self) -> None:
+        """Remove what was used longest ago until `limit` holds."""
+        entries = sorted(((e.stat().st_mtime, e.stat().st_size, e) for e in self._entries()), reverse=True)
+        held = 0
+        for _, size, entry in entries:
+            held += size
+            if held > self.limit:
+                entry.unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Remove every entry."""
+        for group in self.folder.glob("decoded-*"):
+            shutil.rmtree(group, ignore_errors=True)
+
+    def _entries(self) -> list[Path]:
+        return [entry for entry in self.folder.glob("decoded-*/*/*.npy") if entry.is_file()]
+
+    def _path(self, digest: str, spec: ImageSpec, suffix: str) -> Path:
+        # The suffix tells .npy from the rest in decoding, so it is part of what shaped the pixels.
+        shaped = f"{spec.size}-{spec.channels}-{spec.bits}-{spec.fit}-{suffix.lower()}"
+        name = hashlib.sha256(f"{digest}-{shaped}".encode()).hexdigest()
+        return self.folder / "decoded-1" / name[:2] / f"{name}.npy"
+
+
+def _read_entry(path: Path, spec: ImageSpec) -> Pixels | None:
+    try:
+        pixels: Pixels = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    if pixels.shape != (spec.size, spec.size, spec.channels) or pixels.dtype != spec.dtype:
+        return None
+    with contextlib.suppress(OSError):  # a cache one may only read
+        os.utime(path)
+    return pixels
+
+
+def _write_entry(path: Path, pixels: Pixels) -> None:
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+        with os.fdopen(handle, "wb") as file:
+            np.save(file, pixels)
+        os.replace(temporary, path)
+    except OSError:  # a full or read-only disk costs time, not the run
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def open_cache(folder: Path | None = None, limit: int = DEFAULT_LIMIT) -> Cache:
+    """The cache in that folder (default: `default_folder`); DataError where its name is taken by a file."""
+    folder = folder or default_folder()
+    if folder.exists() and not folder.is_dir():
+        raise DataError(
+            problem(
+                f"cache {folder}", expected="a folder", came="a file", do="Set NORMBANK_CACHE to a folder of yours."
+            )
+        )
+    return Cache(folder, limit)

@@ -1,0 +1,114 @@
+"""Finding image files: what every reader that walks folders shares."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import stat
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from ..errors import DataError, problem
+from ..images import SUFFIXES
+from .samples import Skipped
+
+
+class Listing(NamedTuple):
+    """Image files under a folder, sorted by their name relative to it, and what could not be used."""
+
+    folder: Path
+    names: tuple[str, ...]
+    skipped: tuple[Skipped, ...]
+
+    @property
+    def paths(self) -> list[str]:
+        """The files as paths that can be opened."""
+        return [str(self.folder / name) for name in self.names]
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file of this name is taken for an image: by its extension, in any case, unless it is hidden."""
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+def list_images(folder: Path, *, without: Collection[Path] = ()) -> Listing:
+    """All image files in `folder` and its sub-folders, except in the folders `without`.
+
+    Links are followed, each folder is entered once (so loops end), hidden names are passed over. A folder that does
+    not exist gives an empty listing. What looks like an image and can never be one goes to `skipped`.
+    """
+    if not folder.is_dir():
+        return Listing(folder, (), ())
+    entered = {os.path.realpath(path) for path in without}
+    names: list[str] = []
+    skipped: list[Skipped] = []
+    for name, reason in _walk(folder, "", entered):
+        if reason is None:
+            names.append(name)
+        else:
+            skipped.append(Skipped(str(folder / name), reason))
+    return Listing(folder, tuple(sorted(names)), tuple(sorted(skipped)))
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders directly in `folder`, sorted by name, without hidden ones and those named like an image."""
+    try:
+        children = sorted(folder.iterdir())
+    except OSError:
+        return []
+    return [p for p in children if not p.name.startswith(".") and not is_image_name(p.name) and is_dir(p)]
+
+
+def is_dir(path: Path) -> bool:
+    """Whether `path` is a folder; a link that leads nowhere or in circles is none."""
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def nearest(wanted: str, names: Collection[str], cutoff: float = 0.0) -> str:
+    """The name most like `wanted`, its case aside; empty where none is `cutoff` (0 to 1) like it."""
+    by_folded = {name.casefold(): name for name in sorted(names)}
+    found = difflib.get_close_matches(wanted.casefold(), by_folded, n=1, cutoff=cutoff)
+    return by_folded[found[0]] if found else ""
+
+
+def no_images(folder: Path, skipped: Collection[Skipped], *, expected: str, do: str) -> DataError:
+    """The error for a folder that should hold images and holds none; the first skipped file explains it."""
+    came = "no image"
+    if skipped:
+        first = min(skipped)
+        came += f" ({len(skipped)} skipped; the first: {first.path!r}: {first.reason})"
+    return DataError(problem(repr(str(folder)), expected=expected, came=came, do=do))
+
+
+def _walk(top: Path, prefix: str, entered: set[str]) -> Iterator[tuple[str, str | None]]:
+    """(name relative to `top`, None or why it cannot be an image), depth first, in sorted order."""
+    here = top / prefix
+    if (real := os.path.realpath(here)) in entered:
+        return
+    entered.add(real)
+    try:
+        children = sorted(os.listdir(here))
+    except OSError as error:
+        yield prefix or ".", f"the folder cannot be listed: {error.strerror}"
+        return
+    for child in children:
+        name = f"{prefix}/{child}" if prefix else child
+        if is_image_name(child):
+            yield name, _why_not(top / name)
+        elif not child.startswith(".") and is_dir(top / name):
+            yield from _walk(top, name, entered)
+
+
+def _why_not(path: Path) -> str | None:
+    """None for a plain file, else why it can never be an image."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        return f"a broken link ({error.strerror})" if path.is_symlink() else f"cannot be read ({error.strerror})"
+    if stat.S_ISDIR(mode):
+        return "a folder, though named like an image"
+    return None if stat.S_ISREG(mode) else "not a plain file"

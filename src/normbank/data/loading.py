@@ -1,0 +1,107 @@
+"""From samples to arrays: what the images have in common, and all of them decoded, the broken ones reported."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import images
+from ..config import Data
+from ..errors import DataError, ImageError
+from ..images import ImageSpec, Pixels
+from .cache import Cache
+from .samples import Sample, Skipped
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_AHEAD = 64  # images decoded ahead of the one asked for: bounds the memory of a stream
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Decoded images [N, size, size, channels] with their samples and SHA-256 digests, and what was skipped."""
+
+    pixels: NDArray[Any]
+    samples: tuple[Sample, ...]
+    digests: tuple[str, ...]
+    skipped: tuple[Skipped, ...]
+
+
+def find_spec(samples: Sequence[Sample], settings: Data) -> ImageSpec:
+    """The arrays these settings ask for; channels and bits left open are what most of the samples have.
+
+    The majority decides, so that one odd file among a thousand does not. Raises DataError where none can be opened.
+    """
+    channels, bits = settings.channels, settings.bits
+    if channels is None or bits is None:
+        seen = Counter(kind for kind in ordered_map(_probe, samples) if kind is not None)
+        if not seen:
+            raise DataError(f"none of the {len(samples)} training images can be opened: {_first_reason(samples)}")
+        (found_channels, found_bits), _ = seen.most_common(1)[0]
+        channels, bits = channels or found_channels, bits or (16 if found_bits == 16 else 8)
+    return ImageSpec(settings.size, channels, bits, settings.fit)
+
+
+def load_all(
+    samples: Sequence[Sample], spec: ImageSpec, cache: Cache, progress: Callable[[int], None] | None = None
+) -> Loaded:
+    """Decode every sample through the cache. Broken ones are listed in `skipped` with the reason, in order."""
+    pixels, kept, digests, skipped = [], [], [], []
+    for done, (sample, result) in enumerate(load_each(samples, spec, cache), start=1):
+        if isinstance(result, ImageError):
+            skipped.append(Skipped(sample.name, result.reason))
+        else:
+            pixels.append(result[0])
+            digests.append(result[1])
+            kept.append(sample)
+        if progress:
+            progress(done)
+    empty = np.empty((0, spec.size, spec.size, spec.channels), spec.dtype)
+    return Loaded(np.stack(pixels) if pixels else empty, tuple(kept), tuple(digests), tuple(skipped))
+
+
+def load_each(
+    samples: Sequence[Sample], spec: ImageSpec, cache: Cache
+) -> Iterator[tuple[Sample, tuple[Pixels, str] | ImageError]]:
+    """Each sample with its pixels [size, size, channels] and SHA-256 digest, or with the reason why there are none."""
+
+    def load(sample: Sample) -> tuple[Pixels, str] | ImageError:
+        try:
+            return cache.load(sample, spec)
+        except ImageError as error:
+            return error
+
+    return zip(samples, ordered_map(load, samples), strict=True)
+
+
+def ordered_map(function: Callable[[T], R], items: Sequence[T], threads: int = 2) -> Iterator[R]:
+    """`map` on a few threads, in order and never more than a few items ahead (decoding releases Python's lock)."""
+    with ThreadPoolExecutor(threads) as pool:
+        waiting = deque(pool.submit(function, item) for item in items[:_AHEAD])
+        for item in items[_AHEAD:]:
+            yield waiting.popleft().result()
+            waiting.append(pool.submit(function, item))
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _probe(sample: Sample) -> tuple[int, int] | None:
+    try:
+        return images.probe(sample.path, sample.frame)
+    except ImageError:
+        return None
+
+
+def _first_reason(samples: Sequence[Sample]) -> str:
+    try:
+        images.probe(samples[0].path, samples[0].frame)
+    except ImageError as error:
+        return str(error)
+    return "no reason found"

@@ -1,0 +1,82 @@
+"""The MVTec AD tree of one category: train/good, test/<kind>, ground_truth/<kind>/<stem>_mask.png."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..config import Data
+from ..errors import DataError, problem
+from .files import is_dir, list_images, no_images, subfolders
+from .masks import defect_samples, orphan, require_some_pairs
+from .samples import GOOD, Dataset, Sample, Skipped
+
+
+def fits(root: Path) -> bool:
+    """Whether `root` is a category: it has train/good."""
+    return is_dir(root / "train" / GOOD)
+
+
+def categories(root: Path) -> list[str]:
+    """The names of the categories directly in `root`, sorted."""
+    return [folder.name for folder in subfolders(root) if fits(folder)]
+
+
+def read(root: Path, settings: Data) -> Dataset:
+    """The category at `root`. A defective image may lack its mask; a mask without an image goes to `skipped`.
+
+    Raises DataError where train/good is missing or empty, where a mask is ambiguous, or where no mask fits any image.
+    """
+    if not fits(root):
+        raise _no_train_good(root)
+    good = list_images(root / "train" / GOOD)
+    if not good.names:
+        raise no_images(good.folder, good.skipped, expected="good images", do="Put the images for training there.")
+    test, skipped = _test(root)
+    return Dataset(
+        name=root.absolute().name,
+        format="mvtec",
+        root=str(root),
+        train=tuple(Sample(path, 0, GOOD) for path in good.paths),
+        test=tuple(test),
+        skipped=(*good.skipped, *skipped),
+    )
+
+
+def _test(root: Path) -> tuple[list[Sample], list[Skipped]]:
+    samples: list[Sample] = []
+    skipped: list[Skipped] = _outside_kinds(root / "test")
+    for folder in subfolders(root / "test"):
+        if folder.name == GOOD:
+            good = list_images(folder)
+            samples += [Sample(path, 0, GOOD) for path in good.paths]
+            skipped += good.skipped
+        else:
+            found, left = defect_samples(folder, root / "ground_truth" / folder.name, folder.name)
+            samples += found
+            skipped += left
+    skipped += _kinds_without_images(root)
+    require_some_pairs(root, samples, skipped)
+    return samples, skipped
+
+
+def _outside_kinds(test: Path) -> list[Skipped]:
+    loose = list_images(test, without=subfolders(test))
+    return [*loose.skipped, *(Skipped(path, "not in the folder of a kind, test/<kind>") for path in loose.paths)]
+
+
+def _kinds_without_images(root: Path) -> list[Skipped]:
+    """Masks of kinds that test does not have; those of good images say nothing and are passed over."""
+    strays = [f for f in subfolders(root / "ground_truth") if f.name != GOOD and not is_dir(root / "test" / f.name)]
+    return [orphan(path, f"there is no folder test/{f.name}") for f in strays for path in list_images(f).paths]
+
+
+def _no_train_good(root: Path) -> DataError:
+    inside = categories(root)
+    if inside:
+        came = f"a folder of {len(inside)} categories: {', '.join(inside)}"
+        return DataError(
+            problem(repr(str(root)), expected="one category", came=came, do=f"Name one: {str(root / inside[0])!r}.")
+        )
+    names = ", ".join(folder.name for folder in subfolders(root)) or "none"
+    do = "Set data.format=folder for a folder of good images."
+    return DataError(problem(repr(str(root)), expected="a folder train/good", came=f"the folders: {names}", do=do))

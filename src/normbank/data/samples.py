@@ -1,0 +1,54 @@
+"""What a reader returns: samples, by split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+GOOD = "good"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of a data set.
+
+    `path` is a file; `frame` its index inside a file that holds many images (MNIST IDX), else None.
+    `label` is 0 for good and 1 for anomalous; `kind` is "good" or the name of the defect; `mask` the path of the ground
+    truth (255 where defective), None where there is none.
+    """
+
+    path: str
+    label: int
+    kind: str
+    mask: str | None = None
+    frame: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The path, and `#frame` where the file holds many images: unique in a data set."""
+        return self.path if self.frame is None else f"{self.path}#{self.frame}"
+
+
+class Skipped(NamedTuple):
+    """A file that could not be used, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set as its reader found it.
+
+    `train` holds good samples only. `test` may be empty: a folder of good images alone is a data set.
+    `split_is_ours` says that the good test images were split off by a seed rather than by whoever made the data.
+    `skipped` lists files that were seen and can never be an image (a directory named x.png).
+    """
+
+    name: str
+    format: str
+    root: str
+    train: tuple[Sample, ...]
+    test: tuple[Sample, ...]
+    split_is_ours: bool = False
+    skipped: tuple[Skipped, ...] = ()

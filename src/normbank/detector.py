@@ -1,0 +1,132 @@
+"""Using a trained detector: numpy, Pillow and ONNX Runtime only.
+
+Evaluation, prediction, calibration and any service run the exported graph through `Detector.run`: the one numeric path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import images
+from .bundle import Bundle, read_bundle
+from .calibration import Calibration
+from .errors import BundleError, ImageError
+from .images import ImageSpec, Pixels
+
+Source = str | Path | Pixels
+BATCH = 16
+
+
+class Outputs(NamedTuple):
+    """What the graph gives for a batch of N images of side S, raw."""
+
+    scores: NDArray[np.float32]  # [N]
+    anomaly_maps: NDArray[np.float32]  # [N, S, S]
+    reconstructions: NDArray[np.float32]  # [N, S, S, C] in [0, 1]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The verdict on one image; raw numbers, nothing clamped or rescaled.
+
+    `score` grows with the distance from normal. `threshold`, `p_value` in (0, 1] and `is_anomalous` (score > threshold) are
+    None where no normal images were held out. `anomaly_map` is float32 [S, S] at the model's size, >= 0.
+    """
+
+    score: float
+    threshold: float | None
+    p_value: float | None
+    is_anomalous: bool | None
+    anomaly_map: NDArray[np.float32]
+
+
+class Detector:
+    """A trained detector. `normbank.load(path)` makes one."""
+
+    def __init__(self, bundle: Bundle, threads: int = 0) -> None:
+        self.manifest = bundle.manifest
+        self.weights, self.graph = bundle.weights, bundle.graph
+        self.spec = ImageSpec(**self.manifest["image"])
+        self.calibration = Calibration.from_dict(self.manifest["calibration"])
+        self._session = _session(bundle.graph, threads)
+
+    @overload
+    def predict(self, source: Source) -> Prediction: ...
+    @overload
+    def predict(self, source: Sequence[Source]) -> list[Prediction]: ...
+    def predict(self, source: Source | Sequence[Source]) -> Prediction | list[Prediction]:
+        """The verdict on an image: a path, an array H x W or H x W x C (uint8, uint16), or a list of them.
+
+        ImageError names the first image that cannot be used; `stream` goes on past such images.
+        """
+        if isinstance(source, (str, Path, np.ndarray)):
+            return self.predict([source])[0]
+        results = list(self.stream(source))
+        for result in results:
+            if isinstance(result, ImageError):
+                raise result
+        return [result for result in results if isinstance(result, Prediction)]
+
+    def stream(self, sources: Iterable[Source], batch_size: int = BATCH) -> Iterator[Prediction | ImageError]:
+        """One verdict, or the reason why there is none, for each source in order; memory stays bounded."""
+        waiting: list[Pixels | ImageError] = []
+        for source in sources:
+            waiting.append(self._load(source))
+            if len(waiting) == batch_size:
+                yield from self._judge_all(waiting)
+                waiting = []
+        yield from self._judge_all(waiting)
+
+    def run(self, pixels: Pixels) -> Outputs:
+        """The graph on a batch [N, S, S, C] as `images.load` makes them."""
+        scores, maps, reconstructions = self._session.run(None, {"image": pixels})
+        return Outputs(scores, maps[:, 0], reconstructions)
+
+    def _load(self, source: Source) -> Pixels | ImageError:
+        try:
+            return images.load(source, self.spec)
+        except ImageError as error:
+            return error
+
+    def _judge_all(self, loaded: Sequence[Pixels | ImageError]) -> Iterator[Prediction | ImageError]:
+        usable = [item for item in loaded if not isinstance(item, ImageError)]
+        verdicts = iter(self.judge(np.stack(usable))) if usable else iter(())
+        for item in loaded:
+            yield item if isinstance(item, ImageError) else next(verdicts)
+
+    def judge(self, pixels: Pixels) -> list[Prediction]:
+        """Verdicts on a batch [N, S, S, C] that is already as the model takes it."""
+        outputs = self.run(pixels)
+        return [self._verdict(float(s), m) for s, m in zip(outputs.scores, outputs.anomaly_maps, strict=True)]
+
+    def _verdict(self, score: float, anomaly_map: NDArray[np.float32]) -> Prediction:
+        known = self.calibration
+        return Prediction(score, known.threshold, known.p_value(score), known.is_anomalous(score), anomaly_map)
+
+
+def load(path: str | Path, threads: int = 0) -> Detector:
+    """The detector in that file; `threads` 0 leaves the number to ONNX Runtime.
+
+    BundleError where the file is missing, damaged or of an unknown version.
+    """
+    bundle = read_bundle(Path(path))
+    try:
+        return Detector(bundle, threads)
+    except (KeyError, TypeError) as error:
+        raise BundleError(f"detector {str(path)!r}: its manifest lacks what is expected: {error}.") from None
+
+
+def _session(graph: bytes, threads: int) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a waiting thread costs its neighbour
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,267 @@
+"""Judging a detector: its raw scores and maps on labelled samples, and the metrics over the whole set."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import images, machine, metrics
+from .data.cache import Cache, open_cache
+from .data.loading import load_each
+from .data.samples import Dataset, Sample, Skipped
+from .detector import BATCH, Detector
+from .errors import DataError, ImageError, MetricError
+from .images import Pixels
+
+Maps = NDArray[np.float32]
+Masks = NDArray[np.bool_]
+
+IMAGE_METRICS: dict[str, Callable[[NDArray[Any], NDArray[Any]], float]] = {
+    "image_AUROC": metrics.auroc,
+    "image_AP": metrics.average_precision,
+    "image_F1Max": metrics.f1_max,
+}
+PIXEL_METRICS: dict[str, Callable[[NDArray[Any], NDArray[Any]], float]] = {
+    "pixel_AUROC": lambda maps, masks: metrics.auroc(maps.ravel(), masks.ravel()),
+    "pixel_AP": lambda maps, masks: metrics.average_precision(maps.ravel(), masks.ravel()),
+    "AUPRO": metrics.aupro,
+}
+METRICS = (*IMAGE_METRICS, *PIXEL_METRICS, "brightness_AUROC")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One test image with the detector's raw verdict; `brightness` is its mean value in [0, 1] (a control)."""
+
+    sample: Sample
+    score: float
+    p_value: float | None
+    is_anomalous: bool | None
+    brightness: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `normbank evaluate` measured.
+
+    `metrics` maps image_AUROC, image_AP, image_F1Max (an upper bound: its threshold is picked on this set), pixel_AUROC,
+    pixel_AP, AUPRO and brightness_AUROC to values in [0, 1] or None; `reasons` says why a metric is None. `kinds` maps each
+    defect kind to its own {"count": n, metric: value or None}, measured against all good test images. `curves`
+    holds "roc" as a pair of lists (false-positive rate, true-positive rate). `threshold` is the detector's, or None. `counts`
+    holds good, anomalous, and with_mask, the images that the pixel metrics stand on.
+    """
+
+    metrics: dict[str, float | None]
+    reasons: dict[str, str]
+    kinds: dict[str, dict[str, float | int | None]]
+    scored: tuple[Scored, ...]
+    skipped: tuple[Skipped, ...]
+    threshold: float | None
+    counts: dict[str, int]
+    curves: dict[str, tuple[list[float], list[float]]]
+    context: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        return asdict(self)
+
+
+@dataclass
+class _Gathered:
+    """Raw results, image by image, before any metric."""
+
+    scored: list[Scored] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    maps: list[Maps] = field(default_factory=list)
+    masks: list[Masks | None] = field(default_factory=list)
+
+
+def evaluate(
+    detector: Detector,
+    dataset: Dataset,
+    *,
+    cache: Cache | None = None,
+    strict: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Score the test samples of `dataset` and measure.
+
+    Images that the detector was trained on or calibrated with are left out, told by their content; where the split of a folder
+    is ours, every other good image is tested. Pixels are scored at the model's size. Broken images are skipped and
+    listed; with `strict` the first raises. DataError where nothing is left to test.
+    """
+    started = time.monotonic()
+    samples = (*dataset.test, *dataset.train) if dataset.split_is_ours or not dataset.test else dataset.test
+    gathered = _gather(detector, samples, cache or open_cache(), strict, progress)
+    gathered.skipped[:0] = dataset.skipped
+    if not gathered.scored:
+        raise DataError(
+            f"{dataset.root}: no image left to test: {len(samples)} found, {len(gathered.skipped)} broken or not images, "
+            f"the rest were used in training. Give test images, for example in {dataset.root}/test or a folder of their own."
+        )
+    return _measure(detector, dataset, gathered, time.monotonic() - started)
+
+
+def _gather(
+    detector: Detector,
+    samples: Sequence[Sample],
+    cache: Cache,
+    strict: bool,
+    progress: Callable[[int], None] | None,
+) -> _Gathered:
+    found, seen = _Gathered(), frozenset(detector.manifest["data"]["seen"])
+    waiting: list[tuple[Sample, Pixels]] = []
+    for done, (sample, result) in enumerate(load_each(samples, detector.spec, cache), start=1):
+        if isinstance(result, ImageError):
+            if strict:
+                raise result
+            found.skipped.append(Skipped(sample.name, result.reason))
+        elif result[1][:16] not in seen:
+            waiting.append((sample, result[0]))
+        if len(waiting) == BATCH:
+            _score(detector, waiting, found, strict)
+            waiting = []
+        if progress:
+            progress(done)
+    _score(detector, waiting, found, strict)
+    return found
+
+
+def _score(detector: Detector, batch: list[tuple[Sample, Pixels]], found: _Gathered, strict: bool) -> None:
+    if not batch:
+        return
+    pixels = np.stack([image for _, image in batch])
+    white = float(np.iinfo(pixels.dtype).max)
+    for (sample, image), verdict in zip(batch, detector.judge(pixels), strict=True):
+        brightness = float(image.mean(dtype=np.float64)) / white
+        found.scored.append(Scored(sample, verdict.score, verdict.p_value, verdict.is_anomalous, brightness))
+        found.maps.append(verdict.anomaly_map)
+        found.masks.append(_mask(sample, detector, found, strict))
+
+
+def _mask(sample: Sample, detector: Detector, found: _Gathered, strict: bool) -> Masks | None:
+    """The ground truth at the model's size; None where no pixel of a defective image is marked at that size."""
+    size = detector.spec.size
+    if sample.label == 0:
+        return np.zeros((size, size), bool)
+    if sample.mask is None:
+        return None
+    try:
+        mask = images.read_mask(sample.mask, size, detector.spec.fit)
+    except ImageError as error:
+        if strict:
+            raise
+        found.skipped.append(Skipped(sample.mask, f"{error.reason} (the image is scored, its pixels are not)"))
+        return None
+    return mask if mask.any() else None
+
+
+def _measure(detector: Detector, dataset: Dataset, found: _Gathered, seconds: float) -> Evaluation:
+    everything = np.ones(len(found.scored), bool)
+    values, reasons = _metrics(found, everything)
+    labels = np.array([scored.sample.label for scored in found.scored])
+    return Evaluation(
+        metrics=values,
+        reasons=reasons,
+        kinds=dict(_by_kind(found, labels)),
+        scored=tuple(found.scored),
+        skipped=tuple(found.skipped),
+        threshold=detector.calibration.threshold,
+        counts={
+            "good": int((labels == 0).sum()),
+            "anomalous": int((labels == 1).sum()),
+            "with_mask": sum(
+                mask is not None and s.sample.label == 1 for s, mask in zip(found.scored, found.masks, strict=True)
+            ),
+        },
+        curves=_curves(found, labels),
+        context=_context(detector, dataset, seconds),
+    )
+
+
+def _by_kind(found: _Gathered, labels: NDArray[Any]) -> Iterator[tuple[str, dict[str, float | int | None]]]:
+    kinds = np.array([scored.sample.kind for scored in found.scored])
+    for kind in sorted(set(kinds[labels == 1])):
+        chosen = (labels == 0) | (kinds == kind)
+        values, _ = _metrics(found, chosen)
+        yield str(kind), {"count": int((kinds == kind).sum()), **values}
+
+
+def _metrics(found: _Gathered, chosen: NDArray[np.bool_]) -> tuple[dict[str, float | None], dict[str, str]]:
+    places = np.flatnonzero(chosen)
+    scored = [found.scored[i] for i in places]
+    labels = np.array([one.sample.label for one in scored])
+    values: dict[str, float | None] = {}
+    reasons: dict[str, str] = {}
+    for name, metric in IMAGE_METRICS.items():
+        _put(name, metric, np.array([one.score for one in scored]), labels, values, reasons)
+    _pixel_metrics(found, places, values, reasons)
+    _put("brightness_AUROC", metrics.auroc, np.array([one.brightness for one in scored]), labels, values, reasons)
+    return values, reasons
+
+
+def _pixel_metrics(
+    found: _Gathered, places: NDArray[Any], values: dict[str, float | None], reasons: dict[str, str]
+) -> None:
+    known = [(found.maps[i], mask) for i in places if (mask := found.masks[i]) is not None]
+    if not any(mask.any() for _, mask in known):
+        values.update(dict.fromkeys(PIXEL_METRICS))
+        reasons.update(dict.fromkeys(PIXEL_METRICS, "no test image has a ground-truth mask with a marked pixel"))
+        return
+    maps, masks = np.stack([m for m, _ in known]), np.stack([m for _, m in known])
+    for name, metric in PIXEL_METRICS.items():
+        _put(name, metric, maps, masks, values, reasons)
+
+
+def _put(
+    name: str,
+    metric: Callable[[NDArray[Any], NDArray[Any]], float],
+    scores: NDArray[Any],
+    labels: NDArray[Any],
+    values: dict[str, float | None],
+    reasons: dict[str, str],
+) -> None:
+    try:
+        values[name] = metric(scores, labels)
+    except MetricError as error:
+        values[name], reasons[name] = None, str(error)
+
+
+def _curves(found: _Gathered, labels: NDArray[Any]) -> dict[str, tuple[list[float], list[float]]]:
+    try:
+        rising, hit = metrics.roc_curve(np.array([one.score for one in found.scored]), labels)
+    except MetricError:
+        return {}
+    return {"roc": (rising.tolist(), hit.tolist())}
+
+
+def _context(detector: Detector, dataset: Dataset, seconds: float) -> dict[str, Any]:
+    """What a figure needs to be believed: which model, which data, which machine."""
+    made = detector.manifest
+    return {
+        "data_name": dataset.name,
+        "data_format": dataset.format,
+        "preset": made["settings"]["preset"],
+        "settings": made["settings"],
+        "size": detector.spec.size,
+        "trained_images": made["data"]["trained_on"],
+        "trained_fingerprint": made["data"]["fingerprint"],
+        "held_out": len(made["data"]["held_out"]),
+        "seed": made["settings"]["train"]["seed"],
+        "training_seconds": made["training_seconds"],
+        "training_device": made["device"],
+        "training_precision": made["precision"],
+        "training_commit": made["commit"],
+        "created": made["created"],
+        "false_alarm_rate": detector.calibration.false_alarm_rate,
+        "calibration_note": detector.calibration.note,
+        "evaluation_seconds": round(seconds, 2),
+        "machine": machine.describe(),
+        "versions": machine.versions(),
+        "commit": machine.commit(),
+    }

@@ -1,0 +1,94 @@
+"""From weights to the ONNX graph, with preprocessing, error map, histogram step and score inside.
+
+Nothing leaves here unless the graph reproduces the network: `verify` compares the two and raises.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from . import residual
+from .bundle import Bundle
+from .config import Config
+from .detector import Outputs, _session
+from .errors import ParityError
+from .images import ImageSpec, Pixels
+
+SCORE_TOLERANCE = 1e-4  # relative
+MAP_TOLERANCE = 1e-4  # absolute
+OUTPUTS = ["pred_score", "anomaly_map", "reconstruction"]
+
+
+class DetectorGraph(nn.Module):
+    """Image values in, score and map out: what the ONNX file holds.
+
+    Input [N, S, S, C] uint8 or uint16; outputs pred_score [N], anomaly_map [N, 1, S, S], reconstruction [N, S, S, C].
+    """
+
+    def __init__(self, network: nn.Module, config: Config, spec: ImageSpec) -> None:
+        super().__init__()
+        self.network, self.score = network, config.score
+        self.white = float(np.iinfo(spec.dtype).max)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Score, map and reconstruction of a batch."""
+        x = image.to(torch.float32).permute(0, 3, 1, 2) / self.white
+        reconstruction = self.network(x)
+        corrected = residual.anomaly_map(x, reconstruction, delta_h=self.score.delta_h, bins=self.score.bins)
+        return residual.image_score(corrected), corrected, reconstruction.permute(0, 2, 3, 1)
+
+
+def make_bundle(network: nn.Module, config: Config, spec: ImageSpec, manifest: dict[str, Any], probe: Pixels) -> Bundle:
+    """The detector file's parts; ParityError unless graph and network agree on `probe` [N, S, S, C] and on noise."""
+    network = network.to("cpu").eval().float()
+    graph = to_onnx(DetectorGraph(network, config, spec).eval(), spec)
+    noise = (
+        np.random.default_rng(0).integers(0, np.iinfo(spec.dtype).max, probe.shape, endpoint=True).astype(spec.dtype)
+    )
+    for batch in (probe, probe[:1], noise):
+        verify(DetectorGraph(network, config, spec).eval(), graph, batch)
+    weights = {name: value.contiguous() for name, value in network.state_dict().items()}
+    return Bundle(manifest, safetensors.torch.save(weights), graph)
+
+
+def to_onnx(graph: nn.Module, spec: ImageSpec) -> bytes:
+    """The graph as ONNX, its batch size free."""
+    example = torch.zeros(2, spec.size, spec.size, spec.channels, dtype=torch.uint8 if spec.bits == 8 else torch.uint16)
+    buffer = io.BytesIO()
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's remarks on its own future
+        program = torch.onnx.export(
+            graph,
+            (example,),
+            dynamo=True,
+            input_names=["image"],
+            output_names=OUTPUTS,
+            dynamic_shapes={"image": {0: torch.export.Dim("N", min=1)}},
+            verbose=False,
+        )
+        assert program is not None
+        program.save(buffer)
+    return buffer.getvalue()
+
+
+def verify(graph: nn.Module, onnx: bytes, batch: Pixels) -> None:
+    """Raise ParityError unless ONNX Runtime and PyTorch agree on `batch` [N, S, S, C]."""
+    with torch.no_grad():
+        scores, maps, _ = (output.numpy() for output in graph(torch.from_numpy(batch)))
+    found = Outputs(*_session(onnx, 0).run(None, {"image": batch}))
+    score_gap = float(np.max(np.abs(found.scores - scores) / np.maximum(np.abs(scores), 1e-6)))
+    map_gap = float(np.max(np.abs(found.anomaly_maps - maps)))
+    if not (score_gap <= SCORE_TOLERANCE and map_gap <= MAP_TOLERANCE):
+        raise ParityError(
+            f"the exported graph differs from the network: scores by {score_gap:.1e} (allowed {SCORE_TOLERANCE:.0e} "
+            f"relative), maps by {map_gap:.1e} (allowed {MAP_TOLERANCE:.0e}). No detector was written."
+        )

@@ -1,0 +1,212 @@
+"""`fit`: from a data set of good images to a detector file and the record of how it was made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import machine
+from .bundle import write_atomically, write_bundle
+from .calibration import Calibration
+from .config import Config
+from .data.cache import Cache, open_cache
+from .data.loading import Loaded, find_spec, load_all
+from .data.samples import Dataset, Sample
+from .data.splits import fingerprint, hold_out
+from .detector import BATCH, Detector
+from .errors import TrainingError
+from .export import make_bundle
+from .images import ImageSpec
+from .progress import Progress
+from .training import Trained, optimise
+
+MODEL_FILE, RUN_FILE, CHECKPOINT_FILE = "model.nbk", "run.json", "checkpoint.ckpt"
+FEWEST = 10
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The images of a run: to train on, held out, and the words one should read about them."""
+
+    spec: ImageSpec
+    train: Loaded
+    held_out: Loaded
+    remarks: tuple[str, ...]
+
+
+def fit(
+    config: Config,
+    dataset: Dataset,
+    out: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    strict: bool = False,
+    cache: Cache | None = None,
+    quiet: bool = False,
+) -> Path:
+    """Train on `dataset.train` and write `out/model.nbk` and `out/run.json`; returns the path of the model.
+
+    `resume` goes on from the last checkpoint in `out`. A finished model is replaced only with `overwrite`. Broken images
+    are skipped and recorded; with `strict` the first is an error. Raises the classes of `errors`.
+    """
+    _check_target(out, resume, overwrite)
+    prepared = prepare(config, dataset, strict=strict, cache=cache, quiet=quiet)
+    for remark in prepared.remarks:
+        _say(remark, quiet)
+    identity = _identity(config, prepared)
+    out.mkdir(parents=True, exist_ok=True)
+    with Progress("training", config.train.steps, quiet=quiet) as progress:
+        trained = optimise(
+            config, prepared.train.pixels, out / CHECKPOINT_FILE, identity=identity, resume=resume, progress=progress
+        )
+    return _finish(config, dataset, prepared, trained, out)
+
+
+def prepare(
+    config: Config, dataset: Dataset, *, strict: bool = False, cache: Cache | None = None, quiet: bool = True
+) -> Prepared:
+    """Decode the good images and split off the held-out ones; TrainingError where there is too little to learn from."""
+    cache = cache or open_cache()
+    spec = find_spec(dataset.train, config.data)
+    with Progress("decoding", len(dataset.train), quiet=quiet) as progress:
+        loaded = load_all(dataset.train, spec, cache, progress.update)
+    cache.trim()
+    if strict and loaded.skipped:
+        path, reason = loaded.skipped[0]
+        raise TrainingError(f"{path!r}: {reason}. Remove the file, or train without --strict to skip such files.")
+    _check_images(loaded, dataset)
+    chosen, kept = hold_out(loaded.samples, config.data.held_out, config.data.held_out_min, config.train.seed)
+    return Prepared(spec, _part(loaded, chosen), _part(loaded, kept), tuple(_remarks(loaded, dataset)))
+
+
+def _part(loaded: Loaded, samples: Sequence[Sample]) -> Loaded:
+    wanted = {sample.name for sample in samples}
+    places = [i for i, sample in enumerate(loaded.samples) if sample.name in wanted]
+    return Loaded(
+        loaded.pixels[places],
+        tuple(loaded.samples[i] for i in places),
+        tuple(loaded.digests[i] for i in places),
+        loaded.skipped,
+    )
+
+
+def _check_target(out: Path, resume: bool, overwrite: bool) -> None:
+    if out.exists() and not out.is_dir():
+        raise TrainingError(f"--out {str(out)!r}: expected a folder, got a file. Name another.")
+    if (out / MODEL_FILE).exists() and not (resume or overwrite):
+        raise TrainingError(
+            f"--out {str(out)!r} holds a finished model, which is not replaced unasked. Name another folder, or use --overwrite."
+        )
+    if (out / CHECKPOINT_FILE).exists() and not (resume or overwrite):
+        raise TrainingError(
+            f"--out {str(out)!r} holds an unfinished run. Go on with --resume, or start again with --overwrite."
+        )
+
+
+def _check_images(loaded: Loaded, dataset: Dataset) -> None:
+    count = len(loaded.samples)
+    if count < FEWEST:
+        broken = f" ({len(loaded.skipped)} more could not be used)" if loaded.skipped else ""
+        raise TrainingError(
+            f"{dataset.root}: expected at least {FEWEST} good images to learn from, got {count}{broken}. "
+            f"Add good images; a few dozen is a start, 200 is comfortable."
+        )
+    if len(set(loaded.digests)) == 1 or (loaded.pixels == loaded.pixels[:1]).all():
+        raise TrainingError(
+            f"{dataset.root}: all {count} good images are identical, so there is no variation to learn. "
+            f"Check that the folder holds different photographs."
+        )
+
+
+def _remarks(loaded: Loaded, dataset: Dataset) -> list[str]:
+    """What the user should know about the images, in words."""
+    found = [f"skipped {name!r}: {reason}" for name, reason in (*dataset.skipped, *loaded.skipped)]
+    copies = len(loaded.digests) - len(set(loaded.digests))
+    if copies:
+        found.append(f"{copies} of the {len(loaded.digests)} good images are exact copies of others")
+    flat = [c for c in range(loaded.pixels.shape[3]) if np.ptp(loaded.pixels[..., c]) == 0]
+    if flat:
+        names = ", ".join(str(c) for c in flat)
+        found.append(
+            f"channel {names} has the same value in every pixel of every good image: it carries no information"
+        )
+    return found
+
+
+def _identity(config: Config, prepared: Prepared) -> str:
+    """What has to be equal for a checkpoint to fit: settings and images, not the folder they lie in."""
+    told = config.model_dump(mode="json")
+    told["train"].pop("checkpoint_every")
+    data = _fingerprint(prepared.train), _fingerprint(prepared.held_out)
+    return hashlib.sha256(json.dumps([told, data], sort_keys=True).encode()).hexdigest()
+
+
+def _fingerprint(loaded: Loaded) -> str:
+    digests = {sample.name: digest for sample, digest in zip(loaded.samples, loaded.digests, strict=True)}
+    return fingerprint(loaded.samples, digests)
+
+
+def _finish(config: Config, dataset: Dataset, prepared: Prepared, trained: Trained, out: Path) -> Path:
+    record = _record(config, dataset, prepared, trained)
+    uncalibrated = {**record, "calibration": Calibration((), config.score.false_alarm_rate).to_dict()}
+    bundle = make_bundle(trained.network, config, prepared.spec, uncalibrated, prepared.train.pixels[:3])
+    scores = _scores(Detector(bundle), prepared.held_out)
+    calibration = Calibration(tuple(sorted(scores)), config.score.false_alarm_rate)
+    bundle.manifest["calibration"] = calibration.to_dict()
+    path = out / MODEL_FILE
+    write_bundle(path, bundle)
+    run = {**bundle.manifest, "curve": trained.curve, "model_bytes": path.stat().st_size}
+    write_atomically(out / RUN_FILE, json.dumps(run, indent=1, allow_nan=False).encode())
+    (out / CHECKPOINT_FILE).unlink(missing_ok=True)
+    return path
+
+
+def _scores(detector: Detector, loaded: Loaded) -> list[float]:
+    starts = range(0, len(loaded.pixels), BATCH)
+    return [float(s) for start in starts for s in detector.run(loaded.pixels[start : start + BATCH]).scores]
+
+
+def _record(config: Config, dataset: Dataset, prepared: Prepared, trained: Trained) -> dict[str, Any]:
+    spec = prepared.spec
+    return {
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "settings": config.model_dump(mode="json"),
+        "image": {"size": spec.size, "channels": spec.channels, "bits": spec.bits, "fit": spec.fit},
+        "data": {
+            "name": dataset.name,
+            "format": dataset.format,
+            "fingerprint": _fingerprint(prepared.train),
+            "trained_on": len(prepared.train.samples),
+            "seen": sorted(digest[:16] for part in (prepared.train, prepared.held_out) for digest in part.digests),
+            "held_out": [_relative(sample, dataset) for sample in prepared.held_out.samples],
+            "skipped": [[name, reason] for name, reason in (*dataset.skipped, *prepared.train.skipped)],
+        },
+        "remarks": list(prepared.remarks),
+        "parameters": sum(p.numel() for p in trained.network.parameters()),
+        "training_seconds": round(trained.seconds, 1),
+        "device": trained.device,
+        "precision": trained.precision,
+        "threads": config.train.threads or machine.cpu_count(),
+        "machine": machine.describe(),
+        "versions": machine.versions(),
+        "commit": machine.commit(),
+    }
+
+
+def _relative(sample: Sample, dataset: Dataset) -> str:
+    return os.path.relpath(sample.name, dataset.root)
+
+
+def _say(text: str, quiet: bool) -> None:
+    if not quiet:
+        print(text, file=sys.stderr)

@@ -1,0 +1,245 @@
+"""Decoding and resizing: one road from a file or an array to the square the network sees.
+
+Training and use both go through `load`; nothing else in the package decodes or resizes an image.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from .data.idx import read_frame
+from .errors import ImageError
+
+Pixels = NDArray[Any]  # uint8 or uint16, H x W x C
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".npy")
+MAX_PIXELS = 200_000_000
+_LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601, as Pillow's mode L
+
+Image.MAX_IMAGE_PIXELS = None  # our own limit, below, is checked before any pixel is decoded
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """The arrays a model takes: `size` x `size` x `channels` of `bits` bits, and the rule for non-square images.
+
+    `stretch` resizes each side on its own; `pad` repeats the border pixels of the shorter side; `crop` keeps the
+    centre of the longer one.
+    """
+
+    size: int
+    channels: int
+    bits: Literal[8, 16]
+    fit: Literal["stretch", "pad", "crop"] = "stretch"
+
+    @property
+    def dtype(self) -> type[np.unsignedinteger[Any]]:
+        """The numpy type of a value."""
+        return np.uint8 if self.bits == 8 else np.uint16
+
+
+def load(source: str | Path | Pixels, spec: ImageSpec, frame: int | None = None) -> Pixels:
+    """The image as the model takes it: [size, size, channels] of `spec.dtype`.
+
+    `source` is a file (and `frame` an index inside one of many images) or an array H x W or H x W x C of
+    uint8 or uint16. ImageError names the file and says what is wrong with it.
+    """
+    name = "array" if isinstance(source, np.ndarray) else str(source)
+    pixels = _checked(source, name) if isinstance(source, np.ndarray) else read(source, frame)
+    pixels = _to_channels(pixels, spec.channels, name)
+    pixels = _resize(fit_square(pixels, spec.fit), (spec.size, spec.size), Image.Resampling.BILINEAR)
+    return _to_bits(pixels, spec.bits)
+
+
+def read(path: str | Path, frame: int | None = None) -> Pixels:
+    """The pixels of a file as they are: H x W x C, uint8 or uint16, EXIF orientation applied."""
+    path = Path(path)
+    if frame is not None:
+        return read_frame(path, frame)
+    return decode(read_bytes(path), str(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a file; ImageError where it cannot be read or is empty."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ImageError(str(path), f"cannot be read: {error.strerror or error}") from None
+    if not content:
+        raise ImageError(str(path), "is empty (0 bytes)")
+    return content
+
+
+def decode(content: bytes, name: str) -> Pixels:
+    """The pixels in the bytes of an image file; `name` stands in the errors and tells .npy from the rest."""
+    if name.lower().endswith(".npy"):
+        return _checked(_decode_npy(content, name), name)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
+            return _decode_picture(content, name)
+    except ImageError:
+        raise
+    except Exception as error:  # Pillow's readers raise almost anything on damaged files
+        raise ImageError(name, f"cannot be decoded as an image: {error}") from None
+
+
+def probe(path: str | Path, frame: int | None = None) -> tuple[int, int]:
+    """(channels, bits) of a file, from its header where that is enough; alpha does not count as a channel."""
+    if frame is not None or str(path).lower().endswith(".npy"):
+        pixels = read(path, frame)
+        return pixels.shape[2], 8 * pixels.dtype.itemsize
+    try:
+        with Image.open(path) as image:
+            bits = 16 if _is_deep(image) else 8
+            return (1 if image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;") else 3), bits
+    except Exception as error:
+        raise ImageError(str(path), f"cannot be opened as an image: {error}") from None
+
+
+def read_mask(path: str | Path, size: int, fit: Literal["stretch", "pad", "crop"] = "stretch") -> NDArray[np.bool_]:
+    """A ground-truth mask [size, size]: box-filtered from its own size and cut at one half; any value > 0 is defective.
+
+    With `pad`, what lies outside the image is good.
+    """
+    whole = (read(path).max(axis=2) > 0).astype(np.uint8) * 255
+    square = fit_square(whole[:, :, None], fit, edge=False)
+    share = _resize_channel(square[:, :, 0].astype(np.float32), (size, size), Image.Resampling.BOX)
+    return share >= 127.5
+
+
+def fit_square(pixels: NDArray[Any], fit: str, edge: bool = True) -> NDArray[Any]:
+    """Make the image square by `pad` or `crop`; `stretch` leaves that to the resizing."""
+    height, width = pixels.shape[:2]
+    side = max(height, width) if fit == "pad" else min(height, width)
+    if fit == "crop":
+        top, left = (height - side) // 2, (width - side) // 2
+        return pixels[top : top + side, left : left + side]
+    if fit == "pad" and height != width:
+        top, left = (side - height) // 2, (side - width) // 2
+        margins = ((top, side - height - top), (left, side - width - left), (0, 0))
+        return np.pad(pixels, margins, mode="edge") if edge else np.pad(pixels, margins)
+    return pixels
+
+
+def _checked(pixels: NDArray[Any], name: str) -> Pixels:
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise ImageError(
+            name, f"expected uint8 or uint16 values, got {pixels.dtype}. Scale to 0..255 or 0..65535 first"
+        )
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, None]
+    if pixels.ndim != 3 or 0 in pixels.shape:
+        raise ImageError(name, f"expected an image H x W or H x W x C, got shape {pixels.shape}")
+    _check_size(pixels.shape[1], pixels.shape[0], name)
+    return pixels
+
+
+def _check_size(width: int, height: int, name: str) -> None:
+    if width * height > MAX_PIXELS:
+        raise ImageError(name, f"is {width} x {height} pixels; more than {MAX_PIXELS:,} are not decoded")
+
+
+def _decode_npy(content: bytes, name: str) -> NDArray[Any]:
+    try:
+        array = np.load(io.BytesIO(content), allow_pickle=False)
+    except Exception as error:
+        raise ImageError(name, f"cannot be read as a .npy array: {error}") from None
+    if not isinstance(array, np.ndarray):
+        raise ImageError(name, "expected one array, got an archive of several")
+    return array
+
+
+def _decode_picture(content: bytes, name: str) -> Pixels:
+    with Image.open(io.BytesIO(content)) as image:
+        _check_size(*image.size, name)
+        if _is_deep(image) and not image.mode.startswith("I"):
+            return _decode_deep_colour(content, name)
+        upright = ImageOps.exif_transpose(image)
+        return _checked(_picture_array(upright, name), name)
+
+
+def _picture_array(image: Image.Image, name: str) -> NDArray[Any]:
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise ImageError(name, f"expected values in 0..65535, got {values.min()}..{values.max()}")
+        return values.astype(np.uint16)
+    if image.mode == "F":
+        raise ImageError(name, "expected integer pixels of 8 or 16 bits, got 32-bit floating point")
+    if image.mode in ("1", "L", "LA"):
+        return np.asarray(image.convert("L"))
+    return np.asarray(image.convert("RGB"))  # alpha is dropped, palettes and CMYK become colours
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether the file holds 16 bits a value: Pillow says so for grey, and hides it in the decoder's mode for colour."""
+    if image.mode.startswith("I"):
+        return True
+    modes = (str(argument) for tile in getattr(image, "tile", ()) for argument in _as_tuple(tile[3]))
+    return any(";16" in mode for mode in modes)
+
+
+def _as_tuple(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _decode_deep_colour(content: bytes, name: str) -> Pixels:
+    try:
+        import cv2
+    except ImportError:
+        raise ImageError(
+            name, "16-bit colour needs OpenCV, or its depth would be lost: pip install 'normbank[deep]'"
+        ) from None
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise ImageError(name, "cannot be decoded as a 16-bit image")
+    colour = pixels[:, :, :3] if pixels.ndim == 3 else pixels
+    return _checked(np.ascontiguousarray(colour[:, :, ::-1]) if colour.ndim == 3 else colour, name)
+
+
+def _to_channels(pixels: Pixels, channels: int, name: str) -> Pixels:
+    """Grey to colour by repetition, colour to grey by luminance; other counts have to match."""
+    came = pixels.shape[2]
+    if came == channels:
+        return pixels
+    if came == 1 and channels == 3:
+        return np.repeat(pixels, 3, axis=2)
+    if came == 3 and channels == 1:
+        return np.rint(pixels @ _LUMA).astype(pixels.dtype)[:, :, None]
+    raise ImageError(name, f"expected {channels} channels, as the model was made for, got {came}")
+
+
+def _to_bits(pixels: Pixels, bits: int) -> Pixels:
+    """255 and 65535 are both white: 8 to 16 bits is a factor of 257, 16 to 8 its rounded inverse."""
+    if bits == 16 and pixels.dtype == np.uint8:
+        return pixels.astype(np.uint16) * np.uint16(257)
+    if bits == 8 and pixels.dtype == np.uint16:
+        return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return pixels
+
+
+def _resize(pixels: Pixels, size: tuple[int, int], filter_: Image.Resampling) -> Pixels:
+    """Anti-aliased resize to (width, height); the depth is kept."""
+    if pixels.shape[1::-1] == size:
+        return pixels
+    if pixels.dtype == np.uint8 and pixels.shape[2] in (1, 3):
+        picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+        return np.asarray(picture.resize(size, filter_)).reshape(size[1], size[0], -1)
+    top = np.iinfo(pixels.dtype).max
+    channels = [_resize_channel(pixels[:, :, c].astype(np.float32), size, filter_) for c in range(pixels.shape[2])]
+    return np.stack(channels, axis=2).round().clip(0, top).astype(pixels.dtype)
+
+
+def _resize_channel(
+    channel: NDArray[np.float32], size: tuple[int, int], filter_: Image.Resampling
+) -> NDArray[np.float32]:
+    return np.asarray(Image.fromarray(channel).resize(size, filter_))

@@ -1,0 +1,94 @@
+"""What this machine has, and the settings of its runtime that decide how fast it is. No PyTorch."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("normbank", "numpy", "pillow", "onnxruntime", "torch", "lightning", "onnx", "opencv-python-headless")
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+
+
+def cpu_count() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@functools.cache
+def cpu_name() -> str:
+    """The processor's own name, where the system tells."""
+    lines = _cpuinfo().splitlines()
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
+
+
+@functools.cache
+def has_fast_bf16() -> bool:
+    """Whether the processor computes in bfloat16 (AVX512-BF16 or AMX), where training is measured to be faster in it."""
+    flags = set(_cpuinfo().split())
+    return bool(flags & {"avx512_bf16", "amx_bf16"})
+
+
+def _cpuinfo() -> str:
+    with contextlib.suppress(OSError):
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    return ""
+
+
+def tune_for_training() -> None:
+    """Keep freed memory in the process, and waiting threads off the processor.
+
+    PyTorch on the CPU allocates and frees the same large blocks each step; glibc returns them to the system and every
+    step pays the page faults again (measured: half of a training step). Threads that spin while they wait slow
+    each other down as soon as one core is busy elsewhere. Call before PyTorch is imported.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if sys.platform.startswith("linux"):
+        with contextlib.suppress(OSError, AttributeError):
+            libc = ctypes.CDLL(None)
+            libc.mallopt(_M_MMAP_THRESHOLD, 2**30)
+            libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages that decide a result, as installed."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+@functools.cache
+def commit() -> str | None:
+    """The commit of the checkout this code runs from, `+changes` where it was edited; None outside a checkout."""
+    here = Path(__file__).resolve().parent
+    try:
+        head = _git(here, "rev-parse", "--short=12", "HEAD")
+        edited = _git(here, "status", "--porcelain", "--", ".")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return f"{head}+changes" if edited else head
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=True)
+    return done.stdout.strip()
+
+
+def describe() -> dict[str, Any]:
+    """The machine as results record it."""
+    return {
+        "processor": cpu_name(),
+        "processors": cpu_count(),
+        "bf16": has_fast_bf16(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }

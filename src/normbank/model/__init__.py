@@ -1,0 +1,1 @@
+"""The network: U-Net, memories and losses. Needs PyTorch (the `train` extra)."""

@@ -1,0 +1,140 @@
+"""Memories: what may stand on a lateral link of the U-Net.
+
+The contract: `forward(features [B, C, H, W]) -> Recall(features [B, C, H, W], weights or None)`, the same in
+training and in use. "No memory" is one of them, so the network never asks whether there is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..config import Model
+
+
+class Recall(NamedTuple):
+    """What a memory answers: features of the query's shape, and the weights over its items where it has any."""
+
+    features: Tensor
+    weights: Tensor | None
+
+
+class NoMemory(nn.Module):
+    """The raw skip connection as a memory: it recalls what it is asked."""
+
+    def forward(self, features: Tensor) -> Recall:
+        return Recall(features, None)
+
+
+def address(similarity: Tensor, *, shrinkage: str, threshold: float, renormalise: bool, temperature: float) -> Tensor:
+    """Weights over the last axis from cosines (Eq. 3 and 4).
+
+    `similarity` [..., m] in [-1, 1] -> weights [..., m] in [0, 1]. Eq. 3 is a softmax (of cosines / temperature;
+    the paper's is 1). Eq. 4 is the soft shrinkage max(0, w - threshold); "hard" keeps w where w > threshold.
+    With `renormalise` the weights are divided by their sum; where all were shrunk to 0 they stay 0.
+    """
+    weights = torch.softmax(similarity / temperature, dim=-1)
+    if shrinkage == "soft":
+        weights = torch.relu(weights - threshold)
+    elif shrinkage == "hard":
+        weights = torch.where(weights > threshold, weights, torch.zeros_like(weights))
+    if renormalise:
+        weights = weights / weights.sum(dim=-1, keepdim=True).clamp_min(1e-12)
+    return weights
+
+
+class PartitionMemoryBank(nn.Module):
+    """Partition Memory Bank (section III-B): k memory units along the height, each of m items of (H/k)*W values.
+
+    Queries are single channels of a partition (Figure 1 (3)), so a unit is shared by all channels. Items are learnt
+    by back-propagation with everything else. Shapes: features [B, C, H, W]; items [k, m, (H/k)*W];
+    weights [B, C, k, m].
+    """
+
+    def __init__(
+        self,
+        size: tuple[int, int],
+        partitions: int,
+        items: int,
+        *,
+        shrinkage: str = "soft",
+        threshold: float | None = None,
+        renormalise: bool = False,
+        temperature: float = 1.0,
+    ) -> None:
+        super().__init__()
+        height, width = size
+        if height % partitions:
+            raise ValueError(f"partitions: expected a divisor of the height {height}, got {partitions}")
+        self.partitions, self.item_length = partitions, height // partitions * width
+        bound = self.item_length**-0.5  # field: MemAE's start
+        self.items = nn.Parameter(torch.empty(partitions, items, self.item_length).uniform_(-bound, bound))
+        self.shrinkage, self.renormalise, self.temperature = shrinkage, renormalise, temperature
+        self.threshold = 1 / items if threshold is None else threshold  # paper: delta_m = 1/m
+
+    def forward(self, features: Tensor) -> Recall:
+        # Addressing tells weights apart that differ in the fourth digit: bfloat16 cannot hold them.
+        with torch.autocast(features.device.type, enabled=False):
+            return self._recall(features.float())
+
+    def _recall(self, features: Tensor) -> Recall:
+        batch, channels, _, _ = features.shape
+        queries = self._partition(features)
+        weights = self._weights(queries)
+        read = torch.bmm(weights, self.items)  # Eq. 5: the items as they are
+        return Recall(
+            self._assemble(read, features.shape),
+            weights.unflatten(1, (batch, channels)).permute(1, 2, 0, 3),
+        )
+
+    def _weights(self, queries: Tensor) -> Tensor:
+        unit_items = functional.normalize(self.items, dim=-1)  # Eq. 2
+        # Dividing the products by |q| equals normalising q, on a far smaller tensor.
+        products = torch.bmm(queries, unit_items.transpose(1, 2))
+        cosines = products / queries.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+        return address(
+            cosines,
+            shrinkage=self.shrinkage,
+            threshold=self.threshold,
+            renormalise=self.renormalise,
+            temperature=self.temperature,
+        )
+
+    def _partition(self, features: Tensor) -> Tensor:
+        """[B, C, H, W] -> queries [k, B*C, (H/k)*W]: one a channel and partition (Figure 1 (3))."""
+        parts = features.unflatten(2, (self.partitions, -1)).permute(2, 0, 1, 3, 4)
+        return parts.reshape(self.partitions, -1, self.item_length)
+
+    def _assemble(self, read: Tensor, shape: torch.Size) -> Tensor:
+        """[k, B*C, (H/k)*W] -> [B, C, H, W]: the partitions back where they came from."""
+        batch, channels, height, width = shape
+        parts = read.reshape(self.partitions, batch, channels, height // self.partitions, width)
+        return parts.permute(1, 2, 0, 3, 4).reshape(batch, channels, height, width)
+
+
+def partition_memory_bank(settings: Model, level: int, size: int) -> nn.Module:
+    """The Partition Memory Bank of level `level` (from 1), where feature maps are `size` x `size`."""
+    return PartitionMemoryBank(
+        (size, size),
+        settings.partitions[level - 1],
+        settings.items[level - 1],
+        shrinkage=settings.shrinkage,
+        threshold=settings.shrink_threshold,
+        renormalise=settings.renormalise,
+        temperature=settings.temperature,
+    )
+
+
+def no_memory(settings: Model, level: int, size: int) -> nn.Module:
+    """A raw lateral link, whatever the settings."""
+    return NoMemory()
+
+
+MEMORIES: dict[str, Callable[[Model, int, int], nn.Module]] = {
+    "pmb": partition_memory_bank,
+    "none": no_memory,
+}

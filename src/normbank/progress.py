@@ -1,0 +1,64 @@
+"""Progress of long work: a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+_BAR_EVERY, _LINE_EVERY = 0.2, 30.0  # seconds
+
+
+class Progress:
+    """Shows how far `what` has come out of `total`; a context manager. Writes to standard error, or nothing if quiet."""
+
+    def __init__(self, what: str, total: int, *, quiet: bool = False) -> None:
+        self.what, self.total, self.quiet = what, total, quiet
+        self._last = self._start = time.monotonic()
+        self._done_at_start: int | None = None
+        self._bar, self._task = None, None
+
+    def __enter__(self) -> Progress:
+        if not self.quiet and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self._bar = Bar(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True))
+            self._bar.start()
+            self._task = self._bar.add_task(self.what, total=self.total, note="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def due(self) -> bool:
+        """Whether enough time has passed to show something again."""
+        return not self.quiet and time.monotonic() - self._last >= (
+            _BAR_EVERY if self._bar is not None else _LINE_EVERY
+        )
+
+    def update(self, done: int, note: str = "") -> None:
+        """`done` of `total` are done."""
+        if self.quiet:
+            return
+        if self._done_at_start is None:
+            self._done_at_start, self._start = done, time.monotonic()
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=done, note=note)
+        elif self.due():
+            print(f"{self.what} {done}/{self.total}  {note}{self._time_left(done)}", file=sys.stderr, flush=True)
+        else:
+            return
+        self._last = time.monotonic()
+
+    def _time_left(self, done: int) -> str:
+        advanced = done - (self._done_at_start or 0)
+        if advanced <= 0:
+            return ""
+        left = (time.monotonic() - self._start) / advanced * (self.total - done)
+        return f"  {left / 60:.0f} min left" if left >= 90 else f"  {left:.0f} s left"

@@ -1,0 +1,1 @@
+"""Slow, obvious versions of every equation, written from the paper and from definitions: the tests' oracles."""

@@ -1,0 +1,43 @@
+"""Rank metrics by counting pairs and trying every threshold."""
+
+
+def auroc(scores, labels):
+    """The share of (positive, negative) pairs in the right order, a tie counting one half."""
+    pairs = [(p, n) for p, lp in zip(scores, labels, strict=True) if lp for n, ln in zip(scores, labels, strict=True) if not ln]
+    return sum(1.0 if p > n else 0.5 if p == n else 0.0 for p, n in pairs) / len(pairs)
+
+
+def confusion(scores, labels, threshold):
+    """(true positives, false positives, false negatives) where score >= threshold is called positive."""
+    called = [score >= threshold for score in scores]
+    tp = sum(1 for c, label in zip(called, labels, strict=True) if c and label)
+    fp = sum(1 for c, label in zip(called, labels, strict=True) if c and not label)
+    return tp, fp, sum(1 for label in labels if label) - tp
+
+
+def average_precision(scores, labels):
+    total, recall_before = 0.0, 0.0
+    for threshold in sorted(set(scores), reverse=True):
+        tp, fp, fn = confusion(scores, labels, threshold)
+        recall = tp / (tp + fn)
+        total += (recall - recall_before) * tp / (tp + fp)
+        recall_before = recall
+    return total
+
+
+def f1_max(scores, labels):
+    best = 0.0
+    for threshold in set(scores):
+        tp, fp, fn = confusion(scores, labels, threshold)
+        best = max(best, 2 * tp / (2 * tp + fp + fn))
+    return best
+
+
+def roc(scores, labels):
+    """[(false-positive rate, true-positive rate)] from (0, 0), one point a distinct score."""
+    positives = sum(1 for label in labels if label)
+    points = [(0.0, 0.0)]
+    for threshold in sorted(set(scores), reverse=True):
+        tp, fp, _ = confusion(scores, labels, threshold)
+        points.append((fp / (len(labels) - positives), tp / positives))
+    return points
