@@ -3,8 +3,10 @@
 
 def auroc(scores, labels):
     """The share of (positive, negative) pairs in the right order, a tie counting one half."""
-    pairs = [(p, n) for p, lp in zip(scores, labels, strict=True) if lp for n, ln in zip(scores, labels, strict=True) if not ln]
-    return sum(1.0 if p > n else 0.5 if p == n else 0.0 for p, n in pairs) / len(pairs)
+    positives = [score for score, label in zip(scores, labels, strict=True) if label]
+    negatives = [score for score, label in zip(scores, labels, strict=True) if not label]
+    wins = sum(1.0 if p > n else 0.5 if p == n else 0.0 for p in positives for n in negatives)
+    return wins / (len(positives) * len(negatives))
 
 
 def confusion(scores, labels, threshold):

@@ -68,6 +68,11 @@ def is_dir(path: Path) -> bool:
         return False
 
 
+def name_of(root: Path) -> str:
+    """What a data set at `root` is called: the name of the folder, also where `root` is written `.` or `..`."""
+    return os.path.basename(os.path.abspath(root))
+
+
 def nearest(wanted: str, names: Collection[str], cutoff: float = 0.0) -> str:
     """The name most like `wanted`, its case aside; empty where none is `cutoff` (0 to 1) like it."""
     by_folded = {name.casefold(): name for name in sorted(names)}

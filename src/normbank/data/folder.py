@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ..config import Data
 from ..errors import DataError, problem
-from .files import Listing, is_dir, list_images, nearest, no_images, subfolders
+from .files import Listing, is_dir, list_images, name_of, nearest, no_images, subfolders
 from .masks import orphan, pair, require_some_pairs
 from .samples import GOOD, Dataset, Sample, Skipped
 from .splits import portion, split_off
@@ -55,7 +55,7 @@ def read(root: Path, settings: Data) -> Dataset:
     number = min(portion(settings.test_share, len(good)), len(good) - 1) if split else 0
     train, split_off_good = split_off(good, number, settings.split_seed)
     return Dataset(
-        name=root.absolute().name,
+        name=name_of(root),
         format="folder",
         root=str(root),
         train=train,
@@ -79,7 +79,7 @@ def _resolve(root: Path, settings: Data) -> _Folders:
 
 def _named(root: Path, settings: Data, name: str) -> Path | None:
     """The folder of a setting; None where it is not there and is not asked for: its default may be absent."""
-    value = getattr(settings, name)
+    value: str | None = getattr(settings, name)
     if value is None:
         return None
     folder = root / value

@@ -17,7 +17,7 @@ _RULE = "A mask lies in the folder of its kind and has the name of its image, wi
 
 
 def defect_samples(folder: Path, mask_folder: Path, kind: str) -> tuple[list[Sample], list[Skipped]]:
-    """The images of one kind of defect with their masks of `mask_folder` (None where there is none), and what was skipped."""
+    """The images of one kind of defect with their masks of `mask_folder` (None: has none), and what was skipped."""
     images, masks = list_images(folder), list_images(mask_folder)
     samples, orphans = pair(images, [masks], kind)
     return samples, [*images.skipped, *masks.skipped, *orphans]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..config import Data
 from ..errors import DataError, problem
+from .files import name_of
 from .idx import LABELS_AXES, images_of, read_idx
 from .samples import GOOD, Dataset, Sample
 
@@ -36,7 +37,7 @@ def read(root: Path, settings: Data) -> Dataset:
             problem(repr(train_file), expected=f"images of the digit {digit}", came="none", do="Set data.normal_class.")
         )
     return Dataset(
-        name=f"{root.absolute().name} digit {digit}",
+        name=f"{name_of(root)} digit {digit}",
         format="mnist",
         root=str(root),
         train=tuple(Sample(train_file, 0, GOOD, frame=int(frame)) for frame in chosen),

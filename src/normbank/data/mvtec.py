@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..config import Data
 from ..errors import DataError, problem
-from .files import is_dir, list_images, no_images, subfolders
+from .files import is_dir, list_images, name_of, no_images, subfolders
 from .masks import defect_samples, orphan, require_some_pairs
 from .samples import GOOD, Dataset, Sample, Skipped
 
@@ -33,7 +33,7 @@ def read(root: Path, settings: Data) -> Dataset:
         raise no_images(good.folder, good.skipped, expected="good images", do="Put the images for training there.")
     test, skipped = _test(root)
     return Dataset(
-        name=root.absolute().name,
+        name=name_of(root),
         format="mvtec",
         root=str(root),
         train=tuple(Sample(path, 0, GOOD) for path in good.paths),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..config import Data
 from ..errors import DataError, problem
-from .files import list_images, no_images, subfolders
+from .files import list_images, name_of, no_images, subfolders
 from .samples import GOOD, Dataset, Sample, Skipped
 
 NORMAL = "normal"
@@ -34,7 +34,7 @@ def read(root: Path, settings: Data) -> Dataset:
         raise no_images(normal, good.skipped, expected="normal images", do="Put the images for training there.")
     test, skipped = _test(root)
     return Dataset(
-        name=root.absolute().name,
+        name=name_of(root),
         format="oct",
         root=str(root),
         train=tuple(Sample(path, 0, GOOD) for path in good.paths),

@@ -57,7 +57,7 @@ def _refuse_collection(path: Path) -> None:
     special = [READERS[name] for name in ("mnist", "oct", "mvtec")]
     inside = [child.name for child in subfolders(path) if any(reader.fits(child) for reader in special)]
     if inside:
-        came = f"a folder of {len(inside)}: {', '.join(inside)}"
+        came = f"a folder that holds some: {', '.join(inside)}"
         do = f"Name one, such as {str(path / inside[0])!r}."
         raise DataError(problem(repr(str(path)), expected="one data set", came=came, do=do))
 
@@ -69,8 +69,9 @@ def _require_sort(path: Path, name: str) -> None:
             do = "Name the CSV file itself."
             raise DataError(problem(repr(str(path)), expected="a CSV file", came="a folder", do=do))
     elif not is_dir(path):
-        do = f"Name the folder it is in ({str(path.parent)!r}), or a CSV file."
-        raise DataError(problem(repr(str(path)), expected=f"a folder ({name} data)", came="a file", do=do))
+        expected = "a folder or a CSV file" if name == "folder" else f"a folder, as data.format is {name}"
+        do = f"Name the folder it is in ({str(path.parent)!r})."
+        raise DataError(problem(repr(str(path)), expected=expected, came="a file", do=do))
 
 
 def _require_exists(path: Path) -> None:

@@ -42,7 +42,7 @@ def read(root: Path, settings: Data) -> Dataset:
     """The samples of the CSV file `root`, in its order; paths are relative to its folder or absolute.
 
     label_index is 0 (good) or 1 (anomalous), split is train or test; mask_path and kind may be empty or left out, other
-    columns are passed over. Raises DataError naming the line and the column.
+    columns are passed over, and so are masks of good images. Raises DataError naming the line and the column.
     """
     samples: dict[str, list[Sample]] = {"train": [], "test": []}
     seen: dict[str, int] = {}

@@ -77,11 +77,6 @@ class PartitionMemoryBank(nn.Module):
         self.threshold = 1 / items if threshold is None else threshold  # paper: delta_m = 1/m
 
     def forward(self, features: Tensor) -> Recall:
-        # Addressing tells weights apart that differ in the fourth digit: bfloat16 cannot hold them.
-        with torch.autocast(features.device.type, enabled=False):
-            return self._recall(features.float())
-
-    def _recall(self, features: Tensor) -> Recall:
         batch, channels, _, _ = features.shape
         queries = self._partition(features)
         weights = self._weights(queries)
@@ -92,12 +87,13 @@ class PartitionMemoryBank(nn.Module):
         )
 
     def _weights(self, queries: Tensor) -> Tensor:
+        """Weights [k, B*C, m], always in 32 bits: they differ from 1/m in digits that bfloat16 does not hold."""
         unit_items = functional.normalize(self.items, dim=-1)  # Eq. 2
         # Dividing the products by |q| equals normalising q, on a far smaller tensor.
-        products = torch.bmm(queries, unit_items.transpose(1, 2))
-        cosines = products / queries.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+        products = torch.bmm(queries, unit_items.transpose(1, 2)).float()
+        lengths = torch.linalg.vector_norm(queries, dim=-1, keepdim=True, dtype=torch.float32)
         return address(
-            cosines,
+            products / lengths.clamp_min(1e-12),
             shrinkage=self.shrinkage,
             threshold=self.threshold,
             renormalise=self.renormalise,
@@ -113,7 +109,7 @@ class PartitionMemoryBank(nn.Module):
         """[k, B*C, (H/k)*W] -> [B, C, H, W]: the partitions back where they came from."""
         batch, channels, height, width = shape
         parts = read.reshape(self.partitions, batch, channels, height // self.partitions, width)
-        return parts.permute(1, 2, 0, 3, 4).reshape(batch, channels, height, width)
+        return parts.permute(1, 0, 3, 4, 2).reshape(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
 def partition_memory_bank(settings: Model, level: int, size: int) -> nn.Module:
