@@ -59,6 +59,7 @@ def fit(
     `resume` goes on from the last checkpoint in `out`. A finished model is replaced only with `overwrite`. Broken images
     are skipped and recorded; with `strict` the first is an error. Raises the classes of `errors`.
     """
+    machine.commit()  # remembered now: the checkout may move on while this runs
     _check_target(out, resume, overwrite)
     prepared = prepare(config, dataset, strict=strict, cache=cache, quiet=quiet)
     for remark in prepared.remarks:

@@ -1,5 +1,7 @@
 """AUPRO by its definition: every distinct value a threshold, components by flood fill."""
 
+from itertools import pairwise
+
 
 def aupro(maps, masks, limit):
     regions = [(n, pixels) for n, mask in enumerate(masks) for pixels in components(mask)]
@@ -37,7 +39,7 @@ def components(mask):
 
 def _area(points, limit):
     area = 0.0
-    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+    for (x0, y0), (x1, y1) in pairwise(points):
         if x0 < limit and x1 > x0:
             end = min(x1, limit)
             height = y0 + (y1 - y0) * (end - x0) / (x1 - x0)
