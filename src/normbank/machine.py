@@ -73,7 +73,7 @@ def commit() -> str | None:
     here = Path(__file__).resolve().parent
     try:
         head = _git(here, "rev-parse", "--short=12", "HEAD")
-        edited = _git(here, "status", "--porcelain", "--", ".")
+        edited = _git(here, "status", "--porcelain", "--untracked-files=no", "--", ".")
     except (OSError, subprocess.SubprocessError):
         return None
     return f"{head}+changes" if edited else head
