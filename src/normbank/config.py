@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -133,6 +133,8 @@ class Config(_Frozen):
     def _size_divides(self) -> Config:
         size, model = self.data.size, self.model
         deepest = 2 ** (model.levels - 1)
+        if self.train.ssim_window // 2 >= size:
+            raise ValueError(f"train.ssim_window: expected less than twice data.size ({size}), got {self.train.ssim_window}")
         if size % deepest:
             raise ValueError(
                 f"data.size: expected a multiple of {deepest} ({model.levels} levels halve it), got {size}"
@@ -239,7 +241,7 @@ def override(config: Config, overrides: Mapping[str, Any] | Sequence[str]) -> Co
     values = config.model_dump()
     for dotted, value in overrides.items():
         group, field = _locate(dotted)
-        values[group][field] = _parse(value) if isinstance(value, str) else value
+        values[group][field] = _parse(value, dotted) if isinstance(value, str) else value
     return from_dict(values)
 
 
@@ -283,9 +285,10 @@ def _split_assignment(text: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-def _parse(text: str) -> Any:
-    """JSON where it is JSON; `none` is null; `8,4,2` is a list of numbers; otherwise the text itself."""
-    if text.lower() == "none":
+def _parse(text: str, dotted: str) -> Any:
+    """JSON where it is JSON; `none` is null where the field may be null; `8,4,2` is a list; else the text itself."""
+    group, field = dotted.split(".")
+    if text.lower() == "none" and type(None) in get_args(_groups()[group].model_fields[field].annotation):
         return None
     for candidate in (text, f"[{text}]" if "," in text else text):
         try:
@@ -297,10 +300,11 @@ def _parse(text: str) -> Any:
 
 def _validation_message(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
+    where = ".".join(str(part) for part in first["loc"][:2])
     if first["type"] == "extra_forbidden":
         return _unknown("setting", where, fields())
     message = first["msg"].removeprefix("Value error, ")
-    if not where or message.startswith(tuple(_groups())):
+    if first["type"] == "value_error":
         return message
-    return f"{where}: {message}, got {first['input']!r}. It is the {fields().get(where, 'setting')}."
+    told = fields().get(where)
+    return f"{where}: {message}, got {first['input']!r}" + (f" ({told})." if told else ".")

@@ -35,12 +35,13 @@ def is_image_name(name: str) -> bool:
 def list_images(folder: Path, *, without: Collection[Path] = ()) -> Listing:
     """All image files in `folder` and its sub-folders, except in the folders `without`.
 
-    Links are followed, each folder is entered once (so loops end), hidden names are passed over. A folder that does
+    Links are followed except upwards, each folder is entered once, hidden names are passed over. A folder that does
     not exist gives an empty listing. What looks like an image and can never be one goes to `skipped`.
     """
     if not folder.is_dir():
         return Listing(folder, (), ())
-    entered = {os.path.realpath(path) for path in without}
+    above = Path(os.path.realpath(folder)).parents  # a link up would bring in other folders of the data set
+    entered = {os.path.realpath(path) for path in (*without, *above)}
     names: list[str] = []
     skipped: list[Skipped] = []
     for name, reason in _walk(folder, "", entered):

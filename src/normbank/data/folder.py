@@ -85,7 +85,7 @@ def _named(root: Path, settings: Data, name: str) -> Path | None:
     folder = root / value
     if is_dir(folder):
         return folder
-    if value == Data.model_fields[name].default and not folder.exists():
+    if value == Data.model_fields[name].default and not os.path.exists(folder):
         return None
     raise _not_there(f"data.{name}", folder)
 
@@ -96,7 +96,7 @@ def _not_there(setting: str, folder: Path) -> DataError:
         parent = parent.parent
     near = nearest(folder.name, [child.name for child in subfolders(parent)])
     do = f"The nearest there is is {str(parent / near)!r}." if near else f"{str(parent)!r} has no folder in it."
-    came = "a file" if folder.exists() else "nothing there"
+    came = "a file" if os.path.exists(folder) else "nothing there"
     return DataError(problem(f"{setting} ({str(folder)!r})", expected="a folder", came=came, do=do))
 
 

@@ -56,9 +56,10 @@ def orphan(path: str, why: str) -> Skipped:
 
 
 def require_some_pairs(root: Path, samples: Iterable[Sample], skipped: Iterable[Skipped]) -> None:
-    """DataError where there are masks and not one belongs to an image: their names follow another rule."""
+    """DataError where there are masks and defects and no two belong together: the names follow another rule."""
     orphans = [entry for entry in skipped if entry.reason.startswith(_ORPHAN)]
-    if orphans and not any(sample.mask for sample in samples):
+    defects = [sample for sample in samples if sample.label]
+    if orphans and defects and not any(sample.mask for sample in defects):
         came = f"{len(orphans)} masks and no image of their names (the first mask: {orphans[0].path!r})"
         raise DataError(problem(repr(str(root)), expected="masks named like their images", came=came, do=_RULE))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +69,7 @@ def _split(root: Path, images_name: str, labels_name: str) -> tuple[str, NDArray
 
 
 def _find(root: Path, name: str) -> Path | None:
-    return next((path for path in (root / name, root / f"{name}.gz") if path.is_file()), None)
+    return next((path for path in (root / name, root / f"{name}.gz") if os.path.isfile(path)), None)
 
 
 def _require(root: Path, name: str) -> Path:

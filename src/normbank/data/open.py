@@ -49,6 +49,7 @@ def _detect(path: Path, settings: Data) -> str:
     name = next((name for name, reader in READERS.items() if reader.fits(path)), "folder")
     if name == "folder" and not is_dir(path / settings.normal_dir):
         _refuse_collection(path)
+        _refuse_beside_table(path)
     return name
 
 
@@ -60,6 +61,15 @@ def _refuse_collection(path: Path) -> None:
         came = f"a folder that holds some: {', '.join(inside)}"
         do = f"Name one, such as {str(path / inside[0])!r}."
         raise DataError(problem(repr(str(path)), expected="one data set", came=came, do=do))
+
+
+def _refuse_beside_table(path: Path) -> None:
+    """Where a table says which images are good, the folder beside it is not one of good images."""
+    tables = [file for file in sorted(path.glob("*.csv")) if table.lists_samples(file)]
+    if tables:
+        came = f"a folder with the table {tables[0].name!r}"
+        do = f"Name the table, {str(tables[0])!r}, or set data.format=folder."
+        raise DataError(problem(repr(str(path)), expected="a folder of images", came=came, do=do))
 
 
 def _require_sort(path: Path, name: str) -> None:

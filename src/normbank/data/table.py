@@ -35,7 +35,17 @@ class _Row(NamedTuple):
 
 def fits(root: Path) -> bool:
     """Whether `root` is a CSV file, by its name."""
-    return root.suffix.lower() == ".csv" and root.is_file()
+    return root.suffix.lower() == ".csv" and os.path.isfile(root)
+
+
+def lists_samples(file: Path) -> bool:
+    """Whether the first line of `file` has the columns of a table of samples."""
+    try:
+        with file.open(encoding="utf-8-sig") as lines:
+            header = lines.readline(1000)
+    except (OSError, ValueError):
+        return False
+    return all(name in header for name in REQUIRED)
 
 
 def read(root: Path, settings: Data) -> Dataset:
@@ -163,14 +173,7 @@ def _file(row: _Row, column: str) -> str | None:
     path = row.file.parent / text
     if not is_image_name(path.name):
         raise row.error(column, f"a file ending in {' '.join(SUFFIXES)}", repr(text), "Convert it, or remove the line.")
-    if not _is_file(path):
+    if not os.path.isfile(path):
         do = f"Paths are relative to {str(row.file.absolute().parent)!r}."
         raise row.error(column, "a file", f"{text!r}, which is none", do)
     return str(path)
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name too long, or with a zero byte
-        return False
