@@ -487,9 +487,7 @@ def test_a_table_for_testing_alone(tmp_path: Path) -> None:
         ("a.png,0,test,,cut", "kind", "'good' or nothing, as label_index is 0"),
     ],
 )
-def test_errors_of_a_table_name_file_line_and_column(
-    tmp_path: Path, line: str, column: str | None, words: str
-) -> None:
+def test_errors_of_a_table_name_file_line_and_column(tmp_path: Path, line: str, column: str | None, words: str) -> None:
     make(tmp_path, "ok.png", "a.png", "a.gif", "folder.png/x")
     path = write_table(tmp_path / "t.csv", "ok.png,0,train,,", line, header=FULL + ",kind")
     message = refused(path)
@@ -759,9 +757,7 @@ def test_fingerprint_by_hand_and_what_it_depends_on() -> None:
     ("category", "train", "good_test", "defective", "kinds"),
     [("bottle", 209, 20, 63, 3), ("transistor", 213, 60, 40, 4)],
 )
-def test_mvtec_counts(
-    real_data: Path, category: str, train: int, good_test: int, defective: int, kinds: int
-) -> None:
+def test_mvtec_counts(real_data: Path, category: str, train: int, good_test: int, defective: int, kinds: int) -> None:
     dataset = open_dataset(real_data / "mvtec_ad" / category)
     labels = Counter(sample.label for sample in dataset.test)
     assert (dataset.format, len(dataset.train), labels) == ("mvtec", train, {0: good_test, 1: defective})

@@ -134,7 +134,9 @@ class Config(_Frozen):
         size, model = self.data.size, self.model
         deepest = 2 ** (model.levels - 1)
         if self.train.ssim_window // 2 >= size:
-            raise ValueError(f"train.ssim_window: expected less than twice data.size ({size}), got {self.train.ssim_window}")
+            raise ValueError(
+                f"train.ssim_window: expected less than twice data.size ({size}), got {self.train.ssim_window}"
+            )
         if size % deepest:
             raise ValueError(
                 f"data.size: expected a multiple of {deepest} ({model.levels} levels halve it), got {size}"

@@ -57,10 +57,10 @@ class Detector:
         self._session = _session(bundle.graph, threads)
 
     @overload
-    def predict(self, source: Source) -> Prediction: ...
+    def predict(self, source: str | Path | Pixels) -> Prediction: ...
     @overload
-    def predict(self, source: Sequence[Source]) -> list[Prediction]: ...
-    def predict(self, source: Source | Sequence[Source]) -> Prediction | list[Prediction]:
+    def predict(self, source: list[Source]) -> list[Prediction]: ...
+    def predict(self, source: Source | list[Source]) -> Prediction | list[Prediction]:
         """The verdict on an image: a path, an array H x W or H x W x C (uint8, uint16), or a list of them.
 
         ImageError names the first image that cannot be used; `stream` goes on past such images.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -66,9 +67,23 @@ class Evaluation:
     curves: dict[str, tuple[list[float], list[float]]]
     context: dict[str, Any]
 
-    def to_dict(self) -> dict[str, Any]:
-        """All of it as JSON values."""
-        return asdict(self)
+    def to_dict(self, root: str) -> dict[str, Any]:
+        """All of it as JSON values; paths relative to the folder `root`, so that they mean the same elsewhere."""
+        values = asdict(self)
+        values["scored"] = [
+            {
+                "name": os.path.relpath(one.sample.name, root),
+                "label": one.sample.label,
+                "kind": one.sample.kind,
+                "score": one.score,
+                "p_value": one.p_value,
+                "is_anomalous": one.is_anomalous,
+                "brightness": round(one.brightness, 6),
+            }
+            for one in self.scored
+        ]
+        values["skipped"] = [[os.path.relpath(path, root), reason] for path, reason in self.skipped]
+        return values
 
 
 @dataclass

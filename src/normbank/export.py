@@ -11,6 +11,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+import onnx
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -76,15 +77,15 @@ def to_onnx(graph: nn.Module, spec: ImageSpec) -> bytes:
             verbose=False,
         )
         assert program is not None
-        program.save(buffer)
+        onnx.save_model(program.model_proto, buffer)
     return buffer.getvalue()
 
 
-def verify(graph: nn.Module, onnx: bytes, batch: Pixels) -> None:
+def verify(graph: nn.Module, exported: bytes, batch: Pixels) -> None:
     """Raise ParityError unless ONNX Runtime and PyTorch agree on `batch` [N, S, S, C]."""
     with torch.no_grad():
         scores, maps, _ = (output.numpy() for output in graph(torch.from_numpy(batch)))
-    found = Outputs(*_session(onnx, 0).run(None, {"image": batch}))
+    found = Outputs(*_session(exported, 0).run(None, {"image": batch}))
     score_gap = float(np.max(np.abs(found.scores - scores) / np.maximum(np.abs(scores), 1e-6)))
     map_gap = float(np.max(np.abs(found.anomaly_maps - maps)))
     if not (score_gap <= SCORE_TOLERANCE and map_gap <= MAP_TOLERANCE):

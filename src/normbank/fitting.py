@@ -25,8 +25,9 @@ from .data.splits import fingerprint, hold_out
 from .detector import BATCH, Detector
 from .errors import TrainingError
 from .export import make_bundle
-from .images import ImageSpec
+from .images import ImageSpec, Pixels
 from .progress import Progress
+from .report.overlays import colour_scale
 from .training import Trained, optimise
 
 MODEL_FILE, RUN_FILE, CHECKPOINT_FILE = "model.nbk", "run.json", "checkpoint.ckpt"
@@ -159,11 +160,11 @@ def _fingerprint(loaded: Loaded) -> str:
 
 def _finish(config: Config, dataset: Dataset, prepared: Prepared, trained: Trained, out: Path) -> Path:
     record = _record(config, dataset, prepared, trained)
-    uncalibrated = {**record, "calibration": Calibration((), config.score.false_alarm_rate).to_dict()}
-    bundle = make_bundle(trained.network, config, prepared.spec, uncalibrated, prepared.train.pixels[:3])
-    scores = _scores(Detector(bundle), prepared.held_out)
-    calibration = Calibration(tuple(sorted(scores)), config.score.false_alarm_rate)
-    bundle.manifest["calibration"] = calibration.to_dict()
+    unknown = Calibration((), config.score.false_alarm_rate).to_dict()
+    bundle = make_bundle(
+        trained.network, config, prepared.spec, {**record, "calibration": unknown}, prepared.train.pixels[:3]
+    )
+    bundle.manifest.update(_calibrate(Detector(bundle), config, prepared))
     path = out / MODEL_FILE
     write_bundle(path, bundle)
     run = {**bundle.manifest, "curve": trained.curve, "model_bytes": path.stat().st_size}
@@ -172,9 +173,21 @@ def _finish(config: Config, dataset: Dataset, prepared: Prepared, trained: Train
     return path
 
 
-def _scores(detector: Detector, loaded: Loaded) -> list[float]:
-    starts = range(0, len(loaded.pixels), BATCH)
-    return [float(s) for start in starts for s in detector.run(loaded.pixels[start : start + BATCH]).scores]
+def _calibrate(detector: Detector, config: Config, prepared: Prepared) -> dict[str, Any]:
+    """The threshold from held-out normals; the colour scale of heat maps from them, or else from training images."""
+    scores, peaks = _judge(detector, prepared.held_out.pixels)
+    _, other_peaks = _judge(detector, prepared.train.pixels[:100]) if not peaks else ([], [])
+    calibration = Calibration(tuple(sorted(scores)), config.score.false_alarm_rate)
+    return {"calibration": calibration.to_dict(), "map_scale": colour_scale(peaks, other_peaks)}
+
+
+def _judge(detector: Detector, pixels: Pixels) -> tuple[list[float], list[float]]:
+    """Scores of images [N, S, S, C], and the largest value of each map, by the graph that will be used."""
+    batches = [detector.run(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)]
+    return (
+        [float(score) for batch in batches for score in batch.scores],
+        [float(one.max()) for batch in batches for one in batch.anomaly_maps],
+    )
 
 
 def _record(config: Config, dataset: Dataset, prepared: Prepared, trained: Trained) -> dict[str, Any]:

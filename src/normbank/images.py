@@ -214,7 +214,8 @@ def _to_channels(pixels: Pixels, channels: int, name: str) -> Pixels:
     if came == 1 and channels == 3:
         return np.repeat(pixels, 3, axis=2)
     if came == 3 and channels == 1:
-        return np.rint(pixels @ _LUMA).astype(pixels.dtype)[:, :, None]
+        grey: Pixels = np.rint(pixels @ _LUMA).astype(pixels.dtype)
+        return grey[:, :, None]
     raise ImageError(name, f"expected {channels} channels, as the model was made for, got {came}")
 
 

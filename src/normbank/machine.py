@@ -58,10 +58,10 @@ def tune_for_training() -> None:
             libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def versions() -> dict[str, str]:
-    """Python and the packages that decide a result, as installed."""
+def versions(*more: str) -> dict[str, str]:
+    """Python and the packages that decide a result (and `more`), as installed."""
     found = {"python": platform.python_version()}
-    for name in PACKAGES:
+    for name in (*PACKAGES, *more):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found

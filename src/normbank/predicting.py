@@ -78,15 +78,20 @@ def _split(stream: IO[bytes], separator: bytes) -> Iterator[bytes]:
 
 def _from_path(path: Path) -> Iterator[Target]:
     if not path.exists() and not path.is_symlink():
-        raise DataError(f"{str(path)!r}: there is no such file or folder. Give image files, folders, or - for standard input.")
+        raise DataError(
+            f"{str(path)!r}: there is no such file or folder. Give image files, folders, or - for standard input."
+        )
     if not path.is_dir():
         yield Target(path, _inside(path))
         return
-    found, skipped = list_images(path, recursive=True)
-    if not found and not skipped:
-        raise DataError(f"{str(path)!r}: no image in this folder. Expected files ending in {', '.join(images.SUFFIXES)}.")
-    for file in sorted({*(Path(f) for f in found), *(Path(s.path) for s in skipped)}):
-        yield Target(file, file.relative_to(path))
+    listing = list_images(path)
+    found = sorted({*listing.paths, *(name for name, _ in listing.skipped)})
+    if not found:
+        raise DataError(
+            f"{str(path)!r}: no image in this folder. Expected files ending in {', '.join(images.SUFFIXES)}."
+        )
+    for name in found:
+        yield Target(Path(name), Path(name).relative_to(path))
 
 
 def _inside(path: Path) -> Path:

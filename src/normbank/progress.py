@@ -5,6 +5,11 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
 
 _BAR_EVERY, _LINE_EVERY = 0.2, 30.0  # seconds
 
@@ -16,7 +21,8 @@ class Progress:
         self.what, self.total, self.quiet = what, total, quiet
         self._last = self._start = time.monotonic()
         self._done_at_start: int | None = None
-        self._bar, self._task = None, None
+        self._bar: Bar | None = None
+        self._task: TaskID | None = None
 
     def __enter__(self) -> Progress:
         if not self.quiet and sys.stderr.isatty():
@@ -55,6 +61,14 @@ class Progress:
         else:
             return
         self._last = time.monotonic()
+
+    def update_total(self, done: int, total: int | None) -> None:
+        """`done` of a `total` that is only known on the way, in the same unit."""
+        if total is not None and total != self.total:
+            self.total, self._done_at_start = total, None
+            if self._bar is not None and self._task is not None:
+                self._bar.update(self._task, total=total)
+        self.update(done)
 
     def _time_left(self, done: int) -> str:
         advanced = done - (self._done_at_start or 0)

@@ -45,15 +45,16 @@ class Cache:
         Raises ImageError as `images.load` does. A cache that cannot be written to is passed over.
         """
         if sample.frame is not None:
-            pixels = images.load(sample.path, spec, sample.frame)  # one decoded file holds all frames
-            return pixels, hashlib.sha256(pixels.tobytes()).hexdigest()
+            frame = images.read(sample.path, sample.frame)  # decoded with its file, which is kept in memory
+            return images.load(frame, spec), hashlib.sha256(frame.tobytes()).hexdigest()
         content = images.read_bytes(Path(sample.path))
         digest = hashlib.sha256(content).hexdigest()
         path = self._path(digest, spec, Path(sample.path).suffix)
-        pixels = _read_entry(path, spec)
-        if pixels is None:
-            pixels = images.load(images.decode(content, sample.path), spec)
-            _write_entry(path, pixels)
+        kept = _read_entry(path, spec)
+        if kept is not None:
+            return kept, digest
+        pixels = images.load(images.decode(content, sample.path), spec)
+        _write_entry(path, pixels)
         return pixels, digest
 
     def usage(self) -> tuple[int, int]:

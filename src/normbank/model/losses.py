@@ -23,7 +23,7 @@ def ssim_map(x: Tensor, y: Tensor, *, window: int = 11, sigma: float = 1.5) -> T
     c1, c2 = 0.01**2, 0.03**2
     channels = x.shape[1]
     moments = torch.cat([x, y, x * x, y * y, x * y], dim=1)
-    mean_x, mean_y, xx, yy, xy = _blur(moments, window, sigma).split(channels, dim=1)
+    mean_x, mean_y, xx, yy, xy = torch.split(_blur(moments, window, sigma), channels, dim=1)
     var_x, var_y, cov = xx - mean_x**2, yy - mean_y**2, xy - mean_x * mean_y
     luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
     structure = (2 * cov + c2) / (var_x + var_y + c2)

@@ -83,7 +83,7 @@ class PartitionMemoryBank(nn.Module):
         read = torch.bmm(weights, self.items)  # Eq. 5: the items as they are
         return Recall(
             self._assemble(read, features.shape),
-            weights.unflatten(1, (batch, channels)).permute(1, 2, 0, 3),
+            weights.reshape(self.partitions, batch, channels, -1).permute(1, 2, 0, 3),
         )
 
     def _weights(self, queries: Tensor) -> Tensor:
@@ -102,8 +102,9 @@ class PartitionMemoryBank(nn.Module):
 
     def _partition(self, features: Tensor) -> Tensor:
         """[B, C, H, W] -> queries [k, B*C, (H/k)*W]: one a channel and partition (Figure 1 (3))."""
-        parts = features.unflatten(2, (self.partitions, -1)).permute(2, 0, 1, 3, 4)
-        return parts.reshape(self.partitions, -1, self.item_length)
+        batch, channels, height, width = features.shape
+        parts = features.reshape(batch, channels, self.partitions, height // self.partitions, width)
+        return parts.permute(2, 0, 1, 3, 4).reshape(self.partitions, batch * channels, self.item_length)
 
     def _assemble(self, read: Tensor, shape: torch.Size) -> Tensor:
         """[k, B*C, (H/k)*W] -> [B, C, H, W]: the partitions back where they came from."""

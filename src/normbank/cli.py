@@ -1,0 +1,310 @@
+"""The command line: parse, call, print. What a command needs is imported inside it, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from .errors import UserError
+
+if TYPE_CHECKING:
+    from .config import Config
+    from .data.samples import Dataset
+    from .detector import Detector
+
+ANOMALY_FOUND, INTERRUPTED = 3, 130
+
+app = typer.Typer(
+    name="normbank",
+    help="Learns what normal images look like from normal images alone; says how far a new image is from normal, and where.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+data_app = typer.Typer(help="Fetch data sets; look after the cache of decoded images.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="a detector file, model.nbk")]
+DataPath = Annotated[Path, typer.Argument(metavar="DATA", help="a folder of images, or a .csv that lists them")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=V", help="change a setting; repeat for more (docs/commands.md)"),
+]
+Strict = Annotated[bool, typer.Option("--strict", help="stop at the first broken image")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what an earlier run left in the folder")]
+Threads = Annotated[int, typer.Option(min=0, help="processor threads; 0: as many as there are")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="print the version and leave")] = False) -> None:
+    if version:
+        from . import __version__
+
+        print(f"normbank {__version__}")
+        raise typer.Exit
+
+
+@app.command(epilog="Example: normbank demo --out demo")
+def demo(
+    out: Annotated[Path, typer.Option(help="folder for the data, the models and the reports")] = Path("demo"),
+    quick: Annotated[bool, typer.Option("--quick", help="one texture and few steps: a look in a minute")] = False,
+) -> None:
+    """Train, evaluate and report on photographs that come with scikit-image, defects drawn on held-out parts."""
+    _prepare_for_training()
+    from .demo import run_demo
+
+    with _interruptible("Run the same command again: finished parts are kept."):
+        run_demo(out, quick=quick, say=print)
+
+
+@app.command(epilog="Example: normbank train parts/good --out runs/parts --set train.steps=800")
+def train(
+    data: DataPath,
+    out: Annotated[Path, typer.Option(help="folder for model.nbk, run.json and the checkpoint")],
+    preset: Annotated[str, typer.Option(help="the settings to start from (docs/commands.md)")] = "paper-small",
+    set_: Settings = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="short for --set train.seed=N")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on from the last checkpoint in --out")] = False,
+    overwrite: Overwrite = False,
+    strict: Strict = False,
+) -> None:
+    """Train a detector on the good images of DATA and write it to OUT/model.nbk."""
+    config = _config(preset, set_, seed)
+    dataset = _dataset(data, config)
+    _prepare_for_training()
+    from .fitting import fit
+
+    _note(f"{dataset.name}: {dataset.format} layout, {len(dataset.train)} good images to train on")
+    with _interruptible(f"What was done up to the last checkpoint is in {out}; go on with --resume."):
+        path = fit(config, dataset, out, resume=resume, overwrite=overwrite, strict=strict)
+    print(path)
+
+
+@app.command(epilog="Example: normbank evaluate runs/parts/model.nbk parts --json parts.json --report report")
+def evaluate(
+    model: ModelFile,
+    data: DataPath,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write all figures here")] = None,
+    report: Annotated[Path | None, typer.Option(metavar="DIR", help="write an HTML report into this folder")] = None,
+    set_: Settings = None,
+    threads: Threads = 0,
+    strict: Strict = False,
+) -> None:
+    """Measure a detector on the test images of DATA: AUROC, AP, F1, AUPRO, whole and by kind of defect."""
+    _need("evaluate", "scipy")
+    from .judging import judge
+
+    detector = _load(model, threads)
+    dataset = _dataset(data, _config_of(detector, set_))
+    for line in judge(detector, dataset, json_file=json_file, report=report, model_name=model.name, strict=strict):
+        print(line)
+
+
+@app.command(epilog="Example: normbank predict runs/parts/model.nbk new_parts --csv scores.csv --overlays heat")
+def predict(
+    model: ModelFile,
+    paths: Annotated[
+        list[str] | None, typer.Argument(metavar="PATH...", help="images, folders, or - for names on standard input")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="write one row an image")] = None,
+    jsonl: Annotated[Path | None, typer.Option(metavar="FILE", help="write one JSON object a line")] = None,
+    maps: Annotated[Path | None, typer.Option(metavar="DIR", help="write raw anomaly maps, float32 .npy")] = None,
+    overlays: Annotated[Path | None, typer.Option(metavar="DIR", help="write heat maps over the images, .png")] = None,
+    null: Annotated[bool, typer.Option("--null", "-0", help="names on standard input end with a NUL byte")] = False,
+    fail_on_anomaly: Annotated[
+        bool, typer.Option("--fail-on-anomaly", help="exit with 3 if any image is anomalous")
+    ] = False,
+    batch: Annotated[int, typer.Option(min=1, help="images scored at a time; 1 answers each name at once")] = 16,
+    threads: Threads = 0,
+    strict: Strict = False,
+) -> None:
+    """Score images: how far from normal, and whether beyond the threshold. Broken files are reported and skipped."""
+    from .predicting import Outlets, find_targets, score_all
+
+    detector = _load(model, threads)
+    if fail_on_anomaly and detector.calibration.threshold is None:
+        raise UserError(f"--fail-on-anomaly: {model} has no threshold. {detector.calibration.note}")
+    outlets = Outlets(csv, jsonl, maps, overlays)
+    targets = find_targets(paths or ["-"], sys.stdin.buffer, null=null)
+    show = _show_broken if csv or jsonl else _show_row
+    with _interruptible("What was scored so far is written."):
+        tally = score_all(detector, targets, outlets, strict=strict, show=show, batch_size=batch)
+    _note(f"{tally.scored} scored, {tally.anomalous} anomalous, {tally.broken} could not be used")
+    if tally.broken and not tally.scored:
+        raise UserError("none of the files could be scored; the reasons stand above.")
+    if fail_on_anomaly and tally.anomalous:
+        raise typer.Exit(ANOMALY_FOUND)
+
+
+@app.command(epilog="Example: normbank export runs/parts/model.nbk --out deploy")
+def export(
+    model: ModelFile,
+    out: Annotated[Path, typer.Option(help="folder for model.onnx and manifest.json")],
+) -> None:
+    """Write the ONNX graph of a detector, with its manifest (thresholds, settings), for use without normbank."""
+    from .exporting import export_files
+
+    for path in export_files(_load(model), out):
+        print(path)
+
+
+@app.command(epilog="Example: normbank info runs/parts/model.nbk")
+def info(
+    model: ModelFile,
+    json_: Annotated[bool, typer.Option("--json", help="print the whole manifest as JSON")] = False,
+) -> None:
+    """What a detector is: how it was made, from what, and its threshold."""
+    from .telling import about_model, manifest_json
+
+    detector = _load(model)
+    print(manifest_json(detector) if json_ else "\n".join(about_model(detector, model)))
+
+
+@app.command(epilog="Example: normbank doctor")
+def doctor() -> None:
+    """What this machine has, what normbank will use of it, and what is missing."""
+    from .telling import about_machine
+
+    print("\n".join(about_machine()))
+
+
+@data_app.command(epilog="Example: normbank data download mvtec_ad --category bottle --out data")
+def download(
+    name: Annotated[str, typer.Argument(help="mvtec_ad, mnist, ...")],
+    category: Annotated[str | None, typer.Option(help="one category of a data set that has several")] = None,
+    out: Annotated[Path, typer.Option(help="folder to unpack into")] = Path("data"),
+    yes: Annotated[bool, typer.Option("--yes", help="accept the licence without being asked")] = False,
+    base_url: Annotated[str | None, typer.Option(help="fetch from a mirror of yours instead")] = None,
+) -> None:
+    """Fetch a data set from its official address: licence first, resumed where it stopped, checked before unpacking."""
+    from .data.download import download as fetch
+    from .progress import Progress
+
+    def accept(licence: str) -> bool:
+        print(licence)
+        return yes or typer.confirm("Do you accept this licence?")
+
+    with _interruptible("What came is kept; the same command goes on from there."), Progress("fetching", 0) as progress:
+        path = fetch(name, out, category, base_url=base_url, accept=accept, progress=progress.update_total)
+    print(path)
+
+
+@data_app.command(epilog="Example: normbank data cache --clear")
+def cache(clear: Annotated[bool, typer.Option("--clear", help="remove every entry")] = False) -> None:
+    """Where decoded images are kept and how much there is; --clear empties it."""
+    from .data.cache import open_cache
+
+    held = open_cache()
+    if clear:
+        held.clear()
+    files, size = held.usage()
+    print(f"{held.folder}: {files} images, {size / 2**20:.1f} MiB of at most {held.limit / 2**30:.0f} GiB")
+
+
+def main() -> NoReturn:
+    """Run the command line: exit code 0 done, 2 the user's mistake (one message), 1 a fault of ours."""
+    try:
+        app()
+    except UserError as error:
+        _fail(str(error))
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):  # the reader of our output has left, which is its right
+            sys.stderr.close()
+            sys.exit(0)
+        if error.filename is None and error.errno is None:
+            raise
+        _fail(f"{error.filename or 'output'}: {error.strerror}. Free space, or mend the permissions, and run it again.")
+    sys.exit(0)
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"normbank: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+class _interruptible:  # noqa: N801 - reads as a verb where it is used
+    """Turns Ctrl-C into one line that says what is left, and exit code 130."""
+
+    def __init__(self, what_is_left: str) -> None:
+        self.what_is_left = what_is_left
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            _note(f"\nnormbank: interrupted. {self.what_is_left}")
+            raise typer.Exit(INTERRUPTED)
+
+
+def _need(extra: str, *modules: str) -> None:
+    """UserError that says what to install, where an extra is missing."""
+    import importlib.util
+
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(f"this command needs {', '.join(missing)}: pip install 'normbank[{extra}]'")
+
+
+def _prepare_for_training() -> None:
+    from .machine import tune_for_training
+
+    _need("train", "torch", "lightning", "onnx", "onnxscript", "safetensors")
+    tune_for_training()
+
+
+def _config(preset: str, settings: list[str] | None, seed: int | None) -> Config:
+    from . import config
+
+    chosen = config.preset(preset, settings or [])
+    return chosen if seed is None else config.override(chosen, {"train.seed": seed})
+
+
+def _config_of(detector: Detector, settings: list[str] | None) -> Config:
+    from . import config
+
+    return config.override(config.from_dict(detector.manifest["settings"]), settings or [])
+
+
+def _dataset(path: Path, config: Config) -> Dataset:
+    from .data.open import open_dataset
+
+    return open_dataset(path, config.data)
+
+
+def _load(model: Path, threads: int = 0) -> Detector:
+    from . import detector
+
+    return detector.load(model, threads)
+
+
+def _show_row(row: dict[str, Any]) -> None:
+    if row["error"]:
+        _show_broken(row)
+        return
+    verdict = {True: "anomalous", False: "normal", None: "no threshold"}[row["is_anomalous"]]
+    p_value = "" if row["p_value"] is None else f"p={row['p_value']:.3f}"
+    print(f"{row['score']:.6g}\t{verdict}\t{p_value}\t{_printable(row['path'])}", flush=True)
+
+
+def _show_broken(row: dict[str, Any]) -> None:
+    if row["error"]:
+        _note(f"skipped {_printable(row['path'])}: {row['error']}")
+
+
+def _printable(name: str) -> str:
+    """A file name on one line, whatever is in it."""
+    return name if name.isprintable() else ascii(name)
+
+
+if __name__ == "__main__":
+    main()

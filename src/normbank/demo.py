@@ -1,0 +1,44 @@
+"""The demonstration: three textures, three detectors, three reports and a page that leads to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from . import detector as detectors
+from .config import Config, preset
+from .data.cache import open_cache
+from .data.demo import make_demo
+from .data.open import open_dataset
+from .fitting import MODEL_FILE, fit
+from .judging import judge
+
+TEXTURES = ("brick", "gravel", "grass")
+
+
+def demo_config(quick: bool = False) -> Config:
+    """`paper-small` with a budget for a demonstration."""
+    return preset("paper-small", {"train.steps": 20 if quick else 120})
+
+
+def run_demo(out: Path, *, quick: bool = False, say: Callable[[str], None] = print) -> Path:
+    """Make the data, train, evaluate and report under `out`; returns the page to open.
+
+    What an interrupted run finished is kept. Raises the classes of `errors`.
+    """
+    say("photographs: brick, gravel and grass from scikit-image; defects are drawn on parts that training never sees")
+    data = make_demo(out / "data")
+    chosen = TEXTURES[:1] if quick else TEXTURES
+    for texture in chosen:
+        say(f"\n{texture}")
+        _one(data / texture, out / texture, demo_config(quick), say)
+    return out / chosen[0] / "report" / "index.html"
+
+
+def _one(data: Path, out: Path, config: Config, say: Callable[[str], None]) -> None:
+    dataset = open_dataset(data, config.data)
+    model = out / MODEL_FILE
+    if not model.exists():
+        fit(config, dataset, out, resume=True, cache=open_cache(out.parent / "cache"))
+    for line in judge(detectors.load(model), dataset, json_file=out / "evaluation.json", report=out / "report"):
+        say(line)

@@ -1,0 +1,24 @@
+"""Taking the ONNX graph out of a detector file. No PyTorch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from .bundle import write_atomically
+from .detector import Detector
+
+
+def export_files(detector: Detector, out: Path) -> list[Path]:
+    """Write `out/model.onnx` and `out/manifest.json`; BundleError where the folder cannot be written.
+
+    The graph takes `image` [N, S, S, C] uint8 or uint16 and gives `pred_score` [N], `anomaly_map` [N, 1, S, S] and
+    `reconstruction` [N, S, S, C]; the threshold is `calibration.threshold` in the manifest.
+    """
+    parts = {
+        "model.onnx": detector.graph,
+        "manifest.json": json.dumps(detector.manifest, indent=1).encode(),
+    }
+    for name, content in parts.items():
+        write_atomically(out / name, content)
+    return [out / name for name in parts]

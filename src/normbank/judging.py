@@ -1,0 +1,98 @@
+"""What `normbank evaluate` does around the measuring: words, JSON and the report. No PyTorch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import images
+from .bundle import write_atomically
+from .data.samples import Dataset, Sample
+from .detector import Detector
+from .errors import ImageError
+from .evaluation import METRICS, Evaluation, evaluate
+from .progress import Progress
+
+if TYPE_CHECKING:
+    from .report.page import Examined
+
+
+def judge(
+    detector: Detector,
+    dataset: Dataset,
+    *,
+    json_file: Path | None = None,
+    report: Path | None = None,
+    model_name: str = "model",
+    strict: bool = False,
+    quiet: bool = False,
+) -> Iterator[str]:
+    """Evaluate, write what was asked for, and tell the result in lines."""
+    with Progress("scoring", len(dataset.test) + len(dataset.train), quiet=quiet) as progress:
+        found = evaluate(detector, dataset, strict=strict, progress=progress.update)
+    found.context["model_name"] = model_name
+    if json_file:
+        write_atomically(json_file, json.dumps(found.to_dict(dataset.root), indent=1, allow_nan=False).encode())
+    yield from table(found)
+    if report:
+        yield f"report: {write_page(detector, found, report)}"
+
+
+def write_page(detector: Detector, evaluation: Evaluation, out: Path) -> Path:
+    """The HTML report in the folder `out`, its heat maps in the detector's own colour scale."""
+    from .report.page import write_report
+
+    return write_report(evaluation, lambda sample: examine(detector, sample), out, scale=detector.manifest["map_scale"])
+
+
+def examine(detector: Detector, sample: Sample) -> Examined:
+    """One image with all the detector makes of it."""
+    from .report.page import Examined
+
+    spec = detector.spec
+    pixels = images.load(sample.path, spec, sample.frame)
+    outputs = detector.run(pixels[None])
+    return Examined(pixels, outputs.reconstructions[0], outputs.anomaly_maps[0], _mask(detector, sample))
+
+
+def _mask(detector: Detector, sample: Sample) -> images.Pixels | None:
+    try:
+        return images.read_mask(sample.mask, detector.spec.size, detector.spec.fit) if sample.mask else None
+    except ImageError:  # told in the list of skipped files
+        return None
+
+
+def table(found: Evaluation) -> Iterator[str]:
+    """The figures as lines: the whole set first, then each kind of defect."""
+    counts = found.counts
+    yield f"{counts['good']} good, {counts['anomalous']} anomalous ({counts['with_mask']} with a mask), {len(found.skipped)} skipped"
+    kinds = {"all": {**found.metrics, "count": counts["anomalous"]}, **found.kinds}
+    width = max(map(len, kinds))
+    yield f"{'':{width}}  count  " + "  ".join(METRICS)
+    for kind, values in kinds.items():
+        cells = (f"{_cell(values[name]):>{len(name)}}" for name in METRICS)
+        yield f"{kind:{width}}  {values['count']:5}  " + "  ".join(cells)
+    for name, reason in found.reasons.items():
+        yield f"{name}: {reason}"
+    yield from _verdicts(found)
+    for path, reason in found.skipped:
+        yield f"skipped {path!r}: {reason}"
+
+
+def _cell(value: float | int | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _verdicts(found: Evaluation) -> Iterator[str]:
+    if note := found.context["calibration_note"]:
+        yield str(note)
+    if found.threshold is None:
+        return
+    alarms = sum(bool(one.is_anomalous) for one in found.scored if one.sample.label == 0)
+    caught = sum(bool(one.is_anomalous) for one in found.scored if one.sample.label == 1)
+    yield (
+        f"at the threshold {found.threshold:.6g}: {alarms} of {found.counts['good']} good raise a false alarm, "
+        f"{caught} of {found.counts['anomalous']} anomalous are found"
+    )

@@ -1,0 +1,79 @@
+"""Saying in words what a detector is and what a machine has. No PyTorch is imported."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from . import machine
+from .data.cache import open_cache
+from .detector import Detector
+
+EXTRAS = {
+    "deep": ("opencv-python-headless", "16-bit colour images"),
+    "evaluate": ("scipy", "normbank evaluate"),
+    "train": ("torch", "normbank train"),
+    "demo": ("scikit-image", "normbank demo"),
+}
+
+
+def manifest_json(detector: Detector) -> str:
+    """The whole manifest."""
+    return json.dumps(detector.manifest, indent=1)
+
+
+def about_model(detector: Detector, path: Path) -> Iterator[str]:
+    """What one asks first of a model: from what, how, for what images, with what threshold."""
+    made, spec, known = detector.manifest, detector.spec, detector.calibration
+    settings = made["settings"]
+    yield f"{path}: {path.stat().st_size / 2**20:.1f} MiB, format {made['format_version']}"
+    yield f"made       {made['created']} by normbank {made['versions'].get('normbank')}, commit {made['commit']}"
+    yield f"preset     {settings['preset']}, {settings['train']['steps']} steps, seed {settings['train']['seed']}"
+    yield f"trained on {made['data']['trained_on']} images of {made['data']['name']} ({made['data']['fingerprint'][:12]})"
+    yield f"took       {made['training_seconds']:.0f} s on {made['device']}, {made['precision']}"
+    yield f"images     {spec.size} x {spec.size}, {spec.channels} channels, {spec.bits} bits; others: {spec.fit}"
+    yield f"network    {made['parameters'] / 1e6:.1f} M parameters, widths {settings['model']['widths']}"
+    yield f"threshold  {_threshold(detector)}"
+    if known.note:
+        yield f"           {known.note}"
+
+
+def _threshold(detector: Detector) -> str:
+    known = detector.calibration
+    if known.threshold is None:
+        return "none"
+    return (
+        f"{known.threshold:.6g}, from {len(known.scores)} held-out normals, false-alarm rate {known.promised_rate:.2%}"
+    )
+
+
+def about_machine() -> Iterator[str]:
+    """What is here and what will be used, a line each; what is missing says how to get it."""
+    found = machine.versions()
+    told = machine.describe()
+    yield f"system     {told['system']}, Python {found.pop('python')}"
+    yield f"processor  {told['processor']}, {told['processors']} processors for this process"
+    yield f"bfloat16   {'yes: training uses it' if told['bf16'] else 'no: training uses 32 bits'}"
+    yield f"device     {_device()}"
+    yield f"packages   {', '.join(f'{name} {version}' for name, version in found.items())}"
+    cache = open_cache()
+    files, size = cache.usage()
+    yield f"cache      {cache.folder}: {files} images, {size / 2**20:.0f} MiB; {_free(cache.folder)} free on the disk"
+    for name, (package, use) in EXTRAS.items():
+        if package not in machine.versions(package):
+            yield f"missing    {package}, for {use}: pip install 'normbank[{name}]'"
+
+
+def _device() -> str:
+    """The device training would use. Asking PyTorch takes seconds, so a GPU is told by its driver."""
+    if os.path.exists("/proc/driver/nvidia/version") or shutil.which("nvidia-smi"):
+        return "an NVIDIA driver is present: training uses the GPU if PyTorch is a CUDA build"
+    return "the processor (no NVIDIA driver)"
+
+
+def _free(folder: Path) -> str:
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    return f"{shutil.disk_usage(there).free / 2**30:.0f} GiB"
