@@ -290,7 +290,10 @@ def _split_assignment(text: str) -> tuple[str, str]:
 def _parse(text: str, dotted: str) -> Any:
     """JSON where it is JSON; `none` is null where the field may be null; `8,4,2` is a list; else the text itself."""
     group, field = dotted.split(".")
-    if text.lower() == "none" and type(None) in get_args(_groups()[group].model_fields[field].annotation):
+    choices = get_args(_groups()[group].model_fields[field].annotation)
+    if text in choices:  # "32" names a precision, it is not a number there
+        return text
+    if text.lower() == "none" and type(None) in choices:
         return None
     for candidate in (text, f"[{text}]" if "," in text else text):
         try:

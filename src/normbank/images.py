@@ -6,6 +6,8 @@ Training and use both go through `load`; nothing else in the package decodes or 
 from __future__ import annotations
 
 import io
+import stat
+import threading
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from .data.idx import read_frame
 from .errors import ImageError
@@ -21,10 +23,8 @@ from .errors import ImageError
 Pixels = NDArray[Any]  # uint8 or uint16, H x W x C
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".npy")
-MAX_PIXELS = 200_000_000
+MAX_PIXELS = 178_000_000  # just below where Pillow refuses on its own
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601, as Pillow's mode L
-
-Image.MAX_IMAGE_PIXELS = None  # our own limit, below, is checked before any pixel is decoded
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,10 @@ def read(path: str | Path, frame: int | None = None) -> Pixels:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The bytes of a file; ImageError where it cannot be read or is empty."""
+    """The bytes of a file; ImageError where it is not a plain file, cannot be read or is empty."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would wait for ever
+            raise ImageError(str(path), "is not a plain file")
         content = path.read_bytes()
     except OSError as error:
         raise ImageError(str(path), f"cannot be read: {error.strerror or error}") from None
@@ -83,13 +85,12 @@ def decode(content: bytes, name: str) -> Pixels:
     if name.lower().endswith(".npy"):
         return _checked(_decode_npy(content, name), name)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
+        with _QUIET:
             return _decode_picture(content, name)
     except ImageError:
         raise
     except Exception as error:  # Pillow's readers raise almost anything on damaged files
-        raise ImageError(name, f"cannot be decoded as an image: {error}") from None
+        raise ImageError(name, _why(error)) from None
 
 
 def probe(path: str | Path, frame: int | None = None) -> tuple[int, int]:
@@ -97,12 +98,14 @@ def probe(path: str | Path, frame: int | None = None) -> tuple[int, int]:
     if frame is not None or str(path).lower().endswith(".npy"):
         pixels = read(path, frame)
         return pixels.shape[2], 8 * pixels.dtype.itemsize
+    if not Path(path).is_file():
+        raise ImageError(str(path), "is not a plain file")
     try:
-        with Image.open(path) as image:
+        with _QUIET, Image.open(path) as image:
             bits = 16 if _is_deep(image) else 8
             return (1 if image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;") else 3), bits
     except Exception as error:
-        raise ImageError(str(path), f"cannot be opened as an image: {error}") from None
+        raise ImageError(str(path), _why(error)) from None
 
 
 def read_mask(path: str | Path, size: int, fit: Literal["stretch", "pad", "crop"] = "stretch") -> NDArray[np.bool_]:
@@ -130,7 +133,45 @@ def fit_square(pixels: NDArray[Any], fit: str, edge: bool = True) -> NDArray[Any
     return pixels
 
 
+class _Quiet:
+    """Silences Pillow's remarks on odd metadata while any thread decodes.
+
+    `warnings.catch_warnings` is not made for threads: the last to leave would restore what another had silenced.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._caught = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._caught = warnings.catch_warnings()
+                self._caught.__enter__()
+                warnings.simplefilter("ignore")
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._caught.__exit__(None, None, None)
+
+
+_QUIET = _Quiet()
+
+
+def _why(error: Exception) -> str:
+    """Pillow's reason, without the addresses of its buffers."""
+    if isinstance(error, UnidentifiedImageError):
+        return "is not an image of a known format, whatever its name says"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"declares more than {MAX_PIXELS:,} pixels; such images are not decoded"
+    return f"cannot be decoded as an image: {error}"
+
+
 def _checked(pixels: NDArray[Any], name: str) -> Pixels:
+    pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
     if pixels.dtype not in (np.uint8, np.uint16):
         raise ImageError(
             name, f"expected uint8 or uint16 values, got {pixels.dtype}. Scale to 0..255 or 0..65535 first"
@@ -162,7 +203,7 @@ def _decode_picture(content: bytes, name: str) -> Pixels:
     with Image.open(io.BytesIO(content)) as image:
         _check_size(*image.size, name)
         if _is_deep(image) and not image.mode.startswith("I"):
-            return _decode_deep_colour(content, name)
+            return _turned(_decode_deep_colour(content, name), image)
         upright = ImageOps.exif_transpose(image)
         return _checked(_picture_array(upright, name), name)
 
@@ -186,6 +227,18 @@ def _is_deep(image: Image.Image) -> bool:
         return True
     modes = (str(argument) for tile in getattr(image, "tile", ()) for argument in _as_tuple(tile[3]))
     return any(";16" in mode for mode in modes)
+
+
+def _turned(pixels: Pixels, image: Image.Image) -> Pixels:
+    """Apply the EXIF orientation where OpenCV does not: it does for TIFF, not for PNG."""
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1) if image.format == "PNG" else 1
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
 
 
 def _as_tuple(value: Any) -> tuple[Any, ...]:

@@ -47,7 +47,8 @@ class UNet(nn.Module):
         features = recalled.pop()
         for up, decoder in zip(reversed(self.ups), reversed(self.decoders), strict=True):
             features = decoder(torch.cat([recalled.pop(), up(features)], dim=1))
-        return torch.sigmoid(self.head(features))
+        with torch.autocast(images.device.type, enabled=False):  # in bfloat16 white would come in steps of 1/256
+            return torch.sigmoid(self.head(features.float()))
 
     def recall(self, images: Tensor) -> list[Tensor]:
         """The encoder's F_1..F_L, each as its memory recalls it."""

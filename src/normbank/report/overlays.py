@@ -8,7 +8,6 @@ puts the brightest pixels of good images at the middle of the scale.
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..bundle import write_atomically
 from ..errors import UserError, problem
 
 Pixels = NDArray[Any]  # H x W x C
@@ -160,7 +160,8 @@ def save_overlay(
     if rgb.shape[:2] != size:
         rgb = to_original(rgb, size, fit)
     drawn = overlay(rgb, to_original(anomaly_map, size, fit), scale, alpha)
-    return write_whole(Path(path), encode(drawn, "PNG"))
+    write_atomically(Path(path), encode(drawn, "PNG"))
+    return Path(path)
 
 
 def encode(rgb: Rgb, format: Literal["PNG", "WEBP"] = "WEBP") -> bytes:
@@ -168,26 +169,6 @@ def encode(rgb: Rgb, format: Literal["PNG", "WEBP"] = "WEBP") -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(rgb).save(buffer, format=format, **({"quality": 82, "method": 4} if format == "WEBP" else {}))
     return buffer.getvalue()
-
-
-def write_whole(path: Path, content: bytes) -> Path:
-    """Write a file whole or not at all, making its folder; UserError names a path that cannot be written."""
-    part = path.with_name(f".normbank-{os.getpid()}.part")  # not the name itself, which may have no letter to spare
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            part.write_bytes(content)
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(
-            problem(
-                f"{str(path)!r}", expected="a path that can be written", came=error.strerror or str(error),
-                do="Give another folder, or make room or rights there.",
-            )
-        ) from None  # fmt: skip
-    return path
 
 
 def _share(anomaly_map: NDArray[np.floating[Any]], scale: float) -> NDArray[np.float64]:

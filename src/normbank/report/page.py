@@ -14,11 +14,12 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from ..bundle import write_atomically
 from ..data.samples import Sample
 from ..errors import ImageError
 from ..evaluation import Evaluation, Scored
 from . import plots
-from .overlays import Rgb, colour_scale, encode, heat, outline, overlay, resized, to_rgb, write_whole
+from .overlays import Rgb, colour_scale, encode, heat, outline, overlay, resized, to_rgb
 
 SHOWN = 8  # cards a gallery
 PEEKED = 100  # good images looked at for the colour scale, at most
@@ -46,7 +47,7 @@ _FACTS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "seed": ("Seed", str),
     "version": ("normbank version", str),
     "commit": ("Commit", str),
-    "created": ("Made", lambda moment: _moment(moment)),
+    "created": ("Model made", lambda moment: _moment(moment)),
 }
 
 
@@ -123,7 +124,9 @@ def write_report(evaluation: Evaluation, examine: Examine, out: Path | str, *, s
         skipped_total=len(evaluation.skipped),
         facts=_facts(evaluation.context),
     )
-    return write_whole(Path(out) / "index.html", text.encode("utf-8"))
+    path = Path(out) / "index.html"
+    write_atomically(path, text.encode("utf-8"))
+    return path
 
 
 def summary(evaluation: Evaluation) -> list[str]:
@@ -148,7 +151,7 @@ def percent(value: float | None) -> str:
 
 def plain(text: str) -> str:
     """Text on one line: what cannot be printed (newlines, direction marks, undecodable bytes) as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+    return "".join(c if c.isprintable() or c == "\u00a0" else c.encode("unicode_escape").decode() for c in text)
 
 
 def _ranking(evaluation: Evaluation, good: int, bad: int) -> str:
@@ -258,7 +261,7 @@ class _Drawing:
     def card(self, scored: Scored) -> Card:
         sample = scored.sample
         name = self.shown(sample.name)
-        about = (name, plain(sample.kind), sample.label, number(scored.score), number(scored.p_value))
+        about = (name, plain(sample.kind), sample.label, number(scored.score), _p_value(scored.p_value))
         try:
             return Card(*about, pictures=self.pictures(self.examine(sample), name))
         except ImageError as error:
@@ -352,6 +355,10 @@ def _facts(context: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         (label, plain(shown(context[key]))) for key, (label, shown) in _FACTS.items() if context.get(key) is not None
     ]
+
+
+def _p_value(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2g}"
 
 
 def _held_out(held: Any) -> str:

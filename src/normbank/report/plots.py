@@ -21,7 +21,7 @@ _VARIABLES = {_INK: "--ink", _QUIET: "--quiet", _GOOD: "--good", _BAD: "--bad"}
 _SIZE = (4.7, 3.1)  # inches at 72 units: as wide as a phone, so that the letters keep their size there
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
-    "font.size": 9.5,
+    "font.size": 10.5,
     "text.color": _INK,
     "axes.labelcolor": _INK,
     "axes.edgecolor": _QUIET,
@@ -31,6 +31,7 @@ _STYLE: dict[Any, Any] = {
     "ytick.color": _QUIET,
     "xtick.labelcolor": _INK,
     "ytick.labelcolor": _INK,
+    "legend.fontsize": 9.5,
     "hatch.linewidth": 1.1,
 }
 _SPREAD = 30  # scores reaching this many times their median get a logarithmic axis
@@ -55,7 +56,7 @@ def score_histogram(good: Sequence[float], anomalous: Sequence[float], threshold
             axes.axvline(threshold, color=_INK, ls=(0, (4, 2)), lw=1.3, label=f"threshold ({threshold:.4g})")
         axes.set(xlabel="score (log axis)" if is_log else "score", ylabel="images")
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False, columnspacing=1.2)
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False, columnspacing=1, handlelength=1.5)
         return _svg(figure, "Histogram of the scores of good and of defective images.")
 
 

@@ -1,0 +1,508 @@
+"""The report: colours against slow versions and hand-worked values, the page against an HTML parser."""
+
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from normbank.data.samples import Sample, Skipped
+from normbank.errors import ImageError, UserError
+from normbank.evaluation import Evaluation, Scored
+from normbank.images import fit_square
+from normbank.report import overlays, plots
+from normbank.report.page import METRICS, Examined, number, percent, plain, summary, write_report
+
+FIRST, MIDDLE, LAST = (27, 2, 80), (222, 53, 73), (255, 250, 171)
+HOSTILE = "<script>alert(1)</script>\"'>\n\u202e\udcff& ü漢.png"
+SHOWN_HOSTILE = "<script>alert(1)</script>\"'>\\n\\u202e\\udcff& ü漢.png"
+
+
+def lightness(rgb):
+    """CIE L* of an sRGB colour."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in np.array(rgb) / 255]
+    y = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return 116 * y ** (1 / 3) - 16 if y > 0.008856 else 903.3 * y
+
+
+# --- overlays
+
+
+def test_heat_by_hand_and_by_one_scale():
+    colours = overlays.heat(np.array([[0.0, 2.0, 4.0, 400.0]]), 4.0)[0]
+    assert colours.dtype == np.uint8
+    assert tuple(colours[0]) == FIRST
+    assert np.abs(colours[1].astype(int) - MIDDLE).max() <= 2
+    assert tuple(colours[2]) == tuple(colours[3]) == LAST
+
+
+def test_a_map_is_not_rescaled_by_itself():
+    calm = np.full((4, 4), 0.1)
+    spiked = calm.copy()
+    spiked[0, 0] = 9.0
+    assert np.array_equal(overlays.heat(calm, 1.0)[1:], overlays.heat(spiked, 1.0)[1:])
+
+
+def test_colours_grow_evenly_lighter():
+    steps = [lightness(colour) for colour in overlays.heat(np.linspace(0, 1, 17)[None], 1.0)[0]]
+    rises = [b - a for a, b in pairwise(steps)]
+    assert min(rises) > 2
+    assert max(rises) < 3.5 * np.mean(rises)
+    assert steps[0] < 15
+    assert steps[-1] > 95
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_scale_must_be_positive(scale):
+    with pytest.raises(UserError, match="colour scale: expected a positive number"):
+        overlays.heat(np.zeros((2, 2)), scale)
+
+
+def test_a_map_must_be_flat_and_finite():
+    with pytest.raises(UserError, match=r"anomaly map: expected finite numbers \[H, W\], got shape \(2, 2, 1\)"):
+        overlays.heat(np.zeros((2, 2, 1)), 1.0)
+    with pytest.raises(UserError, match="got values that are not finite"):
+        overlays.heat(np.array([[np.nan]]), 1.0)
+    with pytest.raises(UserError, match=r"overlay: expected a map of the image's size \(3, 3\), got \(2, 2\)"):
+        overlays.overlay(np.zeros((3, 3, 1), np.uint8), np.zeros((2, 2)), 1.0)
+
+
+def test_colour_scale_by_hand():
+    assert overlays.colour_scale([3.0, 3.0, 3.0]) == 6.0  # the good peak lies at the middle
+    assert overlays.colour_scale([0.0, 200.0]) == pytest.approx(2 * 199.0)  # 99.5th percentile of two, linear
+    assert overlays.colour_scale([], [5.0]) == 5.0
+    assert overlays.colour_scale([0.0], [5.0]) == 5.0
+    assert overlays.colour_scale([]) == overlays.colour_scale([0.0], [0.0]) == 1.0
+
+
+def test_overlay_against_a_slow_version():
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    anomaly_map = rng.random((5, 6)) * 3
+    drawn = overlays.overlay(image, anomaly_map, 2.0, alpha=0.6)
+    for y in range(5):
+        for x in range(6):
+            red, green, blue = (int(c) for c in image[y, x])
+            grey = 0.299 * red + 0.587 * green + 0.114 * blue
+            opacity = 0.6 * min(1.0, anomaly_map[y, x] / 2.0)
+            colour = overlays.heat(anomaly_map[y : y + 1, x : x + 1], 2.0)[0, 0]
+            for channel in range(3):
+                wanted = (1 - opacity) * grey + opacity * int(colour[channel])
+                assert abs(int(drawn[y, x, channel]) - wanted) <= 0.5 + 1e-9
+
+
+def test_overlay_of_a_calm_image_is_the_image_in_grey():
+    image = np.full((3, 4, 1), 77, np.uint8)
+    assert np.array_equal(overlays.overlay(image, np.zeros((3, 4)), 1.0), np.full((3, 4, 3), 77))
+
+
+@pytest.mark.parametrize("width", [1, 2])
+def test_outline_against_a_slow_version(width):
+    rng = np.random.default_rng(1)
+    mask = rng.random((12, 15)) > 0.96
+    mask[0, 3] = True
+    ground = np.full((12, 15, 3), 90, np.uint8)
+    drawn = overlays.outline(ground, mask, (1, 2, 3), width)
+    for y in range(12):
+        for x in range(15):
+            distance = min(max(abs(y - v), abs(x - u)) for v, u in np.argwhere(mask))
+            at_border = min(y, x, 11 - y, 14 - x) < width
+            if distance == 0:
+                wanted = (1, 2, 3) if at_border else (90, 90, 90)
+            else:
+                wanted = (1, 2, 3) if distance <= width else (0, 0, 0) if distance <= 2 * width else (90, 90, 90)
+            assert tuple(drawn[y, x]) == wanted, (y, x)
+    assert (ground == 90).all()
+
+
+def test_outline_of_everything_and_of_nothing():
+    ground = np.full((5, 5, 3), 90, np.uint8)
+    everything = overlays.outline(ground, np.ones((5, 5), bool))
+    assert (everything[0] == 255).all()
+    assert (everything[1:4, 1:4] == 90).all()
+    assert np.array_equal(overlays.outline(ground, np.zeros((5, 5), bool)), ground)
+
+
+def test_to_rgb_by_hand():
+    assert overlays.to_rgb(np.array([[7]], np.uint8)).tolist() == [[[7, 7, 7]]]
+    assert overlays.to_rgb(np.array([[[10, 20]]], np.uint8)).tolist() == [[[15, 15, 15]]]
+    assert overlays.to_rgb(np.array([[[1, 2, 3, 4, 5]]], np.uint8)).tolist() == [[[1, 2, 3]]]
+    assert overlays.to_rgb(np.array([[[0, 32896, 65535]]], np.uint16)).tolist() == [[[0, 128, 255]]]
+    assert overlays.to_rgb(np.array([[[-0.5, 0.5, 1.5]]])).tolist() == [[[0, 128, 255]]]
+
+
+def test_a_shrunk_mask_keeps_a_lone_pixel():
+    mask = np.zeros((100, 100), bool)
+    mask[51, 17] = True
+    assert overlays.resized(mask, (10, 10)).sum() == 1
+    grown = overlays.resized(mask, (200, 300))
+    assert grown.dtype == bool
+    assert grown.sum() == 6
+
+
+@pytest.mark.parametrize("size", [(4, 9), (9, 4), (5, 8), (6, 6)])
+def test_to_original_undoes_fit_square(size):
+    original = np.random.default_rng(2).random(size).astype(np.float32)
+    padded = fit_square(original[:, :, None], "pad")[:, :, 0]
+    assert np.array_equal(overlays.to_original(padded, size, "pad"), original)
+    laid = overlays.to_original(fit_square(original[:, :, None], "crop")[:, :, 0], size, "crop")
+    assert np.array_equal(laid[laid > 0], original[laid > 0])
+    assert (laid > 0).sum() == min(size) ** 2
+    assert overlays.to_original(padded, size).shape == size
+
+
+@pytest.mark.parametrize("fit", ["stretch", "pad", "crop"])
+@pytest.mark.parametrize("side", [16, None])
+def test_save_overlay_has_the_original_size(tmp_path, fit, side):
+    shape = (20, 33, 3) if side is None else (side, side, 3)
+    target = tmp_path / "new" / "a.jpg.png"
+    path = overlays.save_overlay(target, np.full(shape, 9, np.uint8), np.ones((16, 16)), 1.0, (20, 33), fit=fit)
+    assert path == target
+    with Image.open(path) as saved:
+        assert (saved.size, saved.mode, saved.format) == ((33, 20), "RGB", "PNG")
+        assert np.asarray(saved)[10, 16].tolist() == np.round(0.15 * 9 + 0.85 * np.array(LAST)).tolist()
+    assert [one.name for one in target.parent.iterdir()] == ["a.jpg.png"]
+
+
+def test_overlays_load_without_plotting_or_torch():
+    code = "import sys, normbank.report.overlays as o; print([m for m in ('matplotlib', 'jinja2', 'torch') if m in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+# --- figures
+
+
+def test_figures_wear_the_colours_of_the_page():
+    for svg in (
+        plots.score_histogram([1, 2, 3], [2, 4, 9], 3.5),
+        plots.roc_curve(([0, 0, 1], [0, 0.5, 1]), (0.1, 0.6)),
+    ):
+        assert svg.startswith('<svg viewBox="')
+        assert 'role="img" aria-label="' in svg
+        assert not re.search("#01020[3-6]", svg)
+        assert {"--ink", "--quiet", "--good", "--bad"} >= set(re.findall(r"var\((--\w+)\)", svg)) >= {"--ink", "--bad"}
+        assert "DejaVu" not in svg
+
+
+def test_bins_by_hand():
+    edges, is_log = plots.bin_edges(np.array([0.0, 10.0]), 20.0)
+    assert (edges.tolist(), is_log) == ([0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20], False)
+    edges, is_log = plots.bin_edges(np.array([1.0, 1.0, 1.0, 1024.0]), None)
+    assert edges == pytest.approx([2.0**n for n in range(11)])
+    assert is_log
+    assert len(plots.bin_edges(np.array([3.0]), None)[0]) == 11
+    assert len(plots.bin_edges(np.arange(10_000.0), None)[0]) == 41
+
+
+# --- the page
+
+
+class Page(HTMLParser):
+    """Text, attributes and the balance of tags."""
+
+    VOID = ("meta", "link", "img", "path", "use", "rect", "br")
+
+    def __init__(self, source):
+        super().__init__()
+        self.texts, self.attributes, self.tags, self.open = [], [], [], []
+        self.feed(source)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attributes]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.texts.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.texts).split())
+
+    def values(self, *names):
+        return [value for _, name, value in self.attributes if name in names]
+
+
+def scored(kind, score, *, flagged=None, name=None, mask=None):
+    path = f"/data/set/{kind}/{name or f'{score:g}.png'}"
+    return Scored(Sample(path, int(kind != "good"), kind, mask), score, 0.5, flagged, 0.5)
+
+
+def evaluation(images, threshold=None, **changes):
+    images = tuple(replace(s, is_anomalous=None if threshold is None else s.score > threshold) for s in images)
+    kinds = sorted({s.sample.kind for s in images if s.sample.label})
+    values = dict.fromkeys(METRICS, 0.952)
+    made = Evaluation(
+        metrics=values,
+        reasons={},
+        kinds={kind: {"count": sum(s.sample.kind == kind for s in images), **values} for kind in kinds},
+        scored=images,
+        skipped=(),
+        threshold=threshold,
+        counts={"good": sum(not s.sample.label for s in images), "anomalous": sum(s.sample.label for s in images)},
+        curves={"roc": ([0.0, 0.1, 1.0], [0.0, 0.8, 1.0])},
+        context={"data_name": "bottle"},
+    )
+    return replace(made, **changes)
+
+
+def examiner(channels=3, dtype=np.uint8, size=16, with_mask=True):
+    def examine(sample):
+        rng = np.random.default_rng(len(sample.path))
+        image = rng.integers(0, np.iinfo(dtype).max, (size, size, channels), dtype=dtype)
+        mask = np.zeros((size, size), bool)
+        mask[2:5, 3:8] = bool(sample.label)
+        return Examined(image, rng.random((size, size, channels)), rng.random((size, size)), mask if with_mask else None)
+
+    return examine
+
+
+def opened(folder, made, examine=None, **options):
+    path = write_report(made, examine or examiner(), folder / "report", **options)
+    assert path == folder / "report" / "index.html"
+    assert [one.name for one in path.parent.iterdir()] == ["index.html"]
+    source = path.read_bytes()
+    assert len(source) < 5_000_000
+    page = Page(source.decode("utf-8"))
+    check_stands_alone(page, source.decode("utf-8"))
+    return page
+
+
+def check_stands_alone(page, source):
+    """Nothing is fetched, nothing runs, every link within the page has its goal, every picture its words."""
+    assert not {"script", "iframe", "object", "embed", "base", "form"} & set(page.tags)
+    for value in page.values("src", "srcset", "poster", "action", "data", "xlink:href", "href"):
+        assert value.startswith(("data:", "#")), value
+    assert not [name for _, name, _ in page.attributes if name.startswith("on")]
+    assert set(re.findall(r"url\(([^)]*)\)", source)) <= {f"#{one}" for one in page.values("id")}
+    assert "@import" not in source
+    assert len(page.values("id")) == len(set(page.values("id")))
+    assert {value for value in page.values("href", "xlink:href") if value[0] == "#"} <= {
+        f"#{one}" for one in page.values("id")
+    }
+    assert len(page.values("alt")) == page.tags.count("img")
+    assert all(page.values("alt"))
+    assert page.tags.count("h1") == 1
+    assert "width=device-width, initial-scale=1" in page.values("content")
+
+
+MIXED = [scored("good", s) for s in (1, 2, 3, 6)] + [scored("cut", s) for s in (2.5, 5, 8)] + [scored("dent", 1.5)]
+
+
+def test_the_page_tells_the_whole(tmp_path):
+    context = {
+        "data_name": "bottle", "model_name": "bottle.nbk", "preset": "paper-small", "size": 128, "trained_images": 189,
+        "held_out": 20, "seed": 7, "version": "0.1.0", "created": "2026-05-02T14:31:07+00:00", "commit": "3f2c1ab",
+        "false_alarm_rate": 0.01, "calibration_note": "Few were held out.", "settings": {"a": 1},
+    }  # fmt: skip
+    page = opened(tmp_path, evaluation(MIXED, 4.0, context=context, skipped=(Skipped("/data/set/x.png", "is empty"),)))
+    for words in (
+        "4 of 8 images are defective; ranked by score, a random defective image is above a random good one in 95.2 % of "
+        "pairs. At the threshold, 1 of 4 good images raises a false alarm and 2 of 4 defective ones are missed.",
+        "bottle.nbk · paper-small · 2026-05-02 14:31",
+        "upper bound: threshold picked on this set",
+        "control: mean brightness alone",
+        "Few were held out.",
+        "x.png is empty",
+        "Target false-alarm rate 1 %",
+        "Held out for the threshold 20 good images",
+        "128 × 128 pixels",
+        "cut 3 2 95.2 %",
+        "How to read this",
+    ):
+        assert words in page.text, words
+    assert page.tags.count("svg") == 2
+
+
+def test_galleries_hold_the_right_images_in_order(tmp_path):
+    page = opened(tmp_path, evaluation(MIXED, 4.0))
+    most, missed, alarms = sections(page.text, "Most anomalous", "Missed", "False alarms", "How to read this")
+    assert re.findall(r"\w+/[\d.]+\.png", most) == [
+        "cut/8.png", "good/6.png", "cut/5.png", "good/3.png", "cut/2.5.png", "good/2.png", "dent/1.5.png", "good/1.png",
+    ]  # fmt: skip
+    assert re.findall(r"\w+/[\d.]+\.png", missed) == ["dent/1.5.png", "cut/2.5.png"]
+    assert re.findall(r"\w+/[\d.]+\.png", alarms) == ["good/6.png"]
+    assert page.tags.count("img") == 3 * 11 + 1
+
+
+def sections(text, *titles):
+    places = [text.rindex(f"{title} ") for title in titles]
+    return [text[a:b] for a, b in pairwise(places)]
+
+
+def test_at_most_eight_are_shown_and_the_rest_counted(tmp_path):
+    page = opened(tmp_path, evaluation([scored("good", s) for s in range(3)] + [scored("cut", s) for s in range(40)], 30))
+    assert "Defective images below the threshold, lowest score first. 8 of 31 shown." in page.text
+    assert page.tags.count("img") == 3 * 16 + 1
+
+
+def test_without_a_threshold(tmp_path):
+    page = opened(tmp_path, evaluation(MIXED))
+    assert "The detector has no threshold, so no image is called anomalous." in page.text
+    low, high = sections(page.text, "Lowest-scored anomalous", "Highest-scored good", "How to read this")
+    assert re.findall(r"\w+/[\d.]+\.png", low) == ["dent/1.5.png", "cut/2.5.png", "cut/5.png", "cut/8.png"]
+    assert re.findall(r"\w+/[\d.]+\.png", high) == ["good/6.png", "good/3.png", "good/2.png", "good/1.png"]
+    assert "Found" not in page.text
+    assert "An image is flagged" not in page.text
+
+
+def test_nothing_missed_no_false_alarm(tmp_path):
+    page = opened(tmp_path, evaluation([scored("good", 1), scored("cut", 9)], 4.0))
+    assert "None: every defective image is found." in page.text
+    assert "None: no good image is flagged." in page.text
+    assert "1 of 2 images is defective" in page.text
+
+
+def test_one_class_only(tmp_path):
+    nothing = {"metrics": dict.fromkeys(METRICS), "reasons": {"image_AUROC": "one class <only>"}, "curves": {}}
+    good = opened(tmp_path / "a", evaluation([scored("good", s) for s in (1, 9)], 4.0, **nothing))
+    assert "All 2 images are good, so nothing can be said of the ranking." in good.text
+    assert "At the threshold, 1 of 2 good images raises a false alarm." in good.text
+    assert "None: the set has no defective images." in good.text
+    assert "Image AUROC – how often a defective image scores above a good one. Not given: one class <only>" in good.text
+    assert "Not given: not measured" in good.text
+    assert good.tags.count("svg") == 1
+    bad = opened(tmp_path / "b", evaluation([scored("cut", s) for s in (1, 9)], 4.0, **nothing))
+    assert "All 2 images are defective" in bad.text
+    assert "At the threshold, 1 of 2 defective images is missed." in bad.text
+    assert "None: the set has no good images." in bad.text
+
+
+def test_nothing_scored(tmp_path):
+    page = opened(tmp_path, evaluation([], skipped=(Skipped("a.png", "is empty"),), context={}, curves={}, metrics={}))
+    assert "No image could be scored." in page.text
+    assert "unnamed data" in page.text
+    assert "About this run" not in page.text
+    assert page.tags.count("svg") == 0
+
+
+@pytest.mark.parametrize(
+    "examine",
+    [
+        examiner(channels=1),
+        examiner(channels=2),
+        examiner(channels=5),
+        examiner(dtype=np.uint16),
+        examiner(with_mask=False),
+        examiner(size=32),
+        examiner(size=300),
+        examiner(size=500, channels=1, dtype=np.uint16),
+    ],
+)
+def test_any_image_is_shown(tmp_path, examine):
+    page = opened(tmp_path, evaluation(MIXED, 4.0), examine)
+    assert page.tags.count("img") == 3 * 11 + 1
+    assert any("the true defect outlined" in alt for alt in page.values("alt")) == (
+        examine(MIXED[-1].sample).mask is not None
+    )
+
+
+def test_hostile_words_stay_words(tmp_path):
+    images = [scored("good", 1), scored("<b>cut</b>\n", 9, name=HOSTILE), scored("good", 2, name="a#{{ 7*7 }}.png")]
+    context = dict.fromkeys(("data_name", "model_name", "preset", "commit", "calibration_note", "version"), HOSTILE)
+    skipped = (Skipped("/data/set/" + HOSTILE, "<i>bad</i>" + HOSTILE),)
+    page = opened(tmp_path, evaluation(images, 4.0, context=context, skipped=skipped))
+    assert not {"b", "i", "script"} & set(page.tags)
+    assert "".join(page.texts).count(SHOWN_HOSTILE) >= 8
+    assert f"Input image <b>cut</b>\\n/{SHOWN_HOSTILE}" in page.values("alt")
+    assert "a#{{ 7*7 }}.png" in page.text
+
+
+def test_an_image_that_went_away_keeps_its_card(tmp_path):
+    def examine(sample):
+        if sample.kind == "cut" or sample.path.endswith("6.png"):
+            raise ImageError(sample.path, "cannot be read: <gone>")
+        return examiner()(sample)
+
+    page = opened(tmp_path, evaluation(MIXED, 4.0), examine)
+    assert "No pictures: cannot be read: <gone> cut/8.png cut" in page.text
+
+
+def test_the_scale_is_shared_or_given(tmp_path):
+    asked = []
+
+    def examine(sample):
+        asked.append(sample.kind)
+        return replace(examiner()(sample), anomaly_map=np.full((16, 16), 0.25))
+
+    page = opened(tmp_path / "a", evaluation(MIXED, 4.0), examine)
+    assert "0.5 and above, the same for all images" in page.text
+    assert asked[:4] == ["good"] * 4
+    asked.clear()
+    page = opened(tmp_path / "b", evaluation(MIXED, 4.0), examine, scale=3.0)
+    assert "3 and above, the same for all images" in page.text
+    assert len(asked) == 11
+
+
+def test_at_most_a_hundred_good_images_set_the_scale(tmp_path):
+    asked = []
+
+    def examine(sample):
+        asked.append(sample.path)
+        return examiner()(sample)
+
+    opened(tmp_path, evaluation([scored("good", s) for s in range(1000)], 2000), examine)
+    assert len(asked) == 100 + 8
+    assert {"/data/set/good/999.png", "/data/set/good/0.png"} <= set(asked[:100])
+
+
+def test_same_evaluation_same_page(tmp_path):
+    first, second = (write_report(evaluation(MIXED, 4.0), examiner(), tmp_path / one) for one in "ab")
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_report_is_replaced(tmp_path):
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "index.html").write_text("old")
+    opened(tmp_path, evaluation(MIXED, 4.0))
+
+
+def test_a_place_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"file/deeper/index\.html' cannot be written"):
+        write_report(evaluation(MIXED, 4.0), examiner(), tmp_path / "file" / "deeper")
+    (tmp_path / "taken" / "index.html").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"taken/index\.html' cannot be written"):
+        write_report(evaluation(MIXED, 4.0), examiner(), tmp_path / "taken")
+    assert [one.name for one in (tmp_path / "taken").iterdir()] == ["index.html"]
+
+
+def test_words_by_hand():
+    assert [number(v) for v in (None, 0.0, 0.012345, 12.3456, 1234.56, 1e9)] == ["–", "0", "0.01234", "12.35", "1235", "1e+09"]
+    assert (percent(0.9516), percent(None)) == ("95.2\u00a0%", "–")
+    assert plain("a\tb\u202ec\udcff é") == "a\\tb\\u202ec\\udcff é"
+    images = [scored("good", 1), scored("cut", 9)]
+    assert summary(evaluation(images, metrics={}))[0] == "1 of 2 images is defective."
+
+
+@pytest.mark.data
+def test_real_images(tmp_path, real_data):
+    folder = real_data / "mvtec_ad" / "bottle" / "test"
+
+    def examine(sample):
+        with Image.open(sample.path) as file:
+            image = np.asarray(file.convert("RGB").resize((256, 256)))
+        return Examined(image, image / 255, image.mean(axis=2) / 255)
+
+    paths = sorted(folder.glob("*/*.png"))
+    images = [Scored(Sample(str(p), int(p.parent.name != "good"), p.parent.name), i, None, None, 0.5) for i, p in enumerate(paths)]
+    page = opened(tmp_path, evaluation(images, 20), examine)
+    assert "broken_large/000.png" in page.text
