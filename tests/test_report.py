@@ -170,8 +170,8 @@ def test_save_overlay_has_the_original_size(tmp_path, fit, side):
 
 
 def test_overlays_load_without_plotting_or_torch():
-    code = "import sys, normbank.report.overlays as o; print([m for m in ('matplotlib', 'jinja2', 'torch') if m in sys.modules])"
-    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+    code = "import sys, normbank.report.overlays; print({'matplotlib', 'jinja2', 'torch'} & {*sys.modules})"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
 
 
 # --- figures
@@ -270,7 +270,8 @@ def examiner(channels=3, dtype=np.uint8, size=16, with_mask=True):
         image = rng.integers(0, np.iinfo(dtype).max, (size, size, channels), dtype=dtype)
         mask = np.zeros((size, size), bool)
         mask[2:5, 3:8] = bool(sample.label)
-        return Examined(image, rng.random((size, size, channels)), rng.random((size, size)), mask if with_mask else None)
+        made, anomaly_map = rng.random((size, size, channels)), rng.random((size, size))
+        return Examined(image, made, anomaly_map, mask if with_mask else None)
 
     return examine
 
@@ -315,8 +316,8 @@ def test_the_page_tells_the_whole(tmp_path):
     }  # fmt: skip
     page = opened(tmp_path, evaluation(MIXED, 4.0, context=context, skipped=(Skipped("/data/set/x.png", "is empty"),)))
     for words in (
-        "4 of 8 images are defective; ranked by score, a random defective image is above a random good one in 95.2 % of "
-        "pairs. At the threshold, 1 of 4 good images raises a false alarm and 2 of 4 defective ones are missed.",
+        "4 of 8 images are defective; ranked by score, a random defective image is above a random good one in 95.2 % "
+        "of pairs. At the threshold, 1 of 4 good images raises a false alarm and 2 of 4 defective ones are missed.",
         "bottle.nbk · paper-small · 2026-05-02 14:31",
         "upper bound: threshold picked on this set",
         "control: mean brightness alone",
@@ -349,7 +350,8 @@ def sections(text, *titles):
 
 
 def test_at_most_eight_are_shown_and_the_rest_counted(tmp_path):
-    page = opened(tmp_path, evaluation([scored("good", s) for s in range(3)] + [scored("cut", s) for s in range(40)], 30))
+    images = [scored("good", s) for s in range(3)] + [scored("cut", s) for s in range(40)]
+    page = opened(tmp_path, evaluation(images, 30))
     assert "Defective images below the threshold, lowest score first. 8 of 31 shown." in page.text
     assert page.tags.count("img") == 3 * 16 + 1
 
@@ -486,7 +488,8 @@ def test_a_place_that_cannot_be_written(tmp_path):
 
 
 def test_words_by_hand():
-    assert [number(v) for v in (None, 0.0, 0.012345, 12.3456, 1234.56, 1e9)] == ["–", "0", "0.01234", "12.35", "1235", "1e+09"]
+    shown = {None: "–", 0.0: "0", 0.012344: "0.01234", 12.3456: "12.35", 1234.56: "1235", 1e9: "1e+09"}
+    assert {value: number(value) for value in shown} == shown
     assert (percent(0.9516), percent(None)) == ("95.2\u00a0%", "–")
     assert plain("a\tb\u202ec\udcff é") == "a\\tb\\u202ec\\udcff é"
     images = [scored("good", 1), scored("cut", 9)]
@@ -503,6 +506,7 @@ def test_real_images(tmp_path, real_data):
         return Examined(image, image / 255, image.mean(axis=2) / 255)
 
     paths = sorted(folder.glob("*/*.png"))
-    images = [Scored(Sample(str(p), int(p.parent.name != "good"), p.parent.name), i, None, None, 0.5) for i, p in enumerate(paths)]
+    samples = [Sample(str(path), int(path.parent.name != "good"), path.parent.name) for path in paths]
+    images = [Scored(sample, place, None, None, 0.5) for place, sample in enumerate(samples)]
     page = opened(tmp_path, evaluation(images, 20), examine)
     assert "broken_large/000.png" in page.text

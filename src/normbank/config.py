@@ -62,6 +62,9 @@ class Model(_Frozen):
     )
     shrink_threshold: float | None = Field(None, ge=0, lt=1, description="delta_m; none: 1/m (paper)")
     renormalise: bool = Field(False, description="divide the shrunk weights by their sum (ours; the paper does not)")
+    output: Literal["linear", "sigmoid"] = Field(
+        "linear", description="last step of the decoder; a sigmoid reaches black and white only slowly (ours)"
+    )
     temperature: float = Field(1.0, gt=0, description="the cosines are divided by it before the softmax (paper: 1)")
 
     @property

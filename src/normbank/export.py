@@ -42,7 +42,7 @@ class DetectorGraph(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Score, map and reconstruction of a batch."""
         x = image.to(torch.float32).permute(0, 3, 1, 2) / self.white
-        reconstruction = self.network(x)
+        reconstruction = self.network(x).clamp(0, 1)  # nearer to every image there is, whatever the network's last step
         corrected = residual.anomaly_map(x, reconstruction, delta_h=self.score.delta_h, bins=self.score.bins)
         return residual.image_score(corrected), corrected, reconstruction.permute(0, 2, 3, 1)
 

@@ -27,12 +27,15 @@ def block(channels_in: int, channels_out: int) -> nn.Sequential:
 class UNet(nn.Module):
     """Autoencoder over `len(widths)` levels with one memory a level.
 
-    Input and output [B, channels, S, S] in [0, 1]. Level l works at S / 2**(l-1). Level l < L feeds the decoder through
+    Input [B, channels, S, S] in [0, 1]; output of the same shape, in [0, 1] with `output` "sigmoid", not bounded with
+    "linear". Level l works at S / 2**(l-1). Level l < L feeds the decoder through
     `memories[l-1]` on its lateral link (a read for l <= p, the raw link above); level L is the bottleneck and
     passes through `memories[L-1]` on its way to the decoder, which is a raw link unless p = L.
     """
 
-    def __init__(self, channels: int, widths: Sequence[int], memories: Sequence[nn.Module]) -> None:
+    def __init__(
+        self, channels: int, widths: Sequence[int], memories: Sequence[nn.Module], output: str = "linear"
+    ) -> None:
         super().__init__()
         inner = list(widths[:-1])
         self.encoders = nn.ModuleList(block(a, b) for a, b in zip([channels, *inner], widths, strict=True))
@@ -41,6 +44,7 @@ class UNet(nn.Module):
         self.decoders = nn.ModuleList(block(2 * a, a) for a in inner)
         self.pool = nn.MaxPool2d(2)
         self.head = nn.Conv2d(widths[0], channels, 1)
+        self.output = nn.Sigmoid() if output == "sigmoid" else nn.Identity()
 
     def forward(self, images: Tensor) -> Tensor:
         recalled = self.recall(images)
@@ -48,7 +52,8 @@ class UNet(nn.Module):
         for up, decoder in zip(reversed(self.ups), reversed(self.decoders), strict=True):
             features = decoder(torch.cat([recalled.pop(), up(features)], dim=1))
         with torch.autocast(images.device.type, enabled=False):  # in bfloat16 white would come in steps of 1/256
-            return torch.sigmoid(self.head(features.float()))
+            reconstruction: Tensor = self.output(self.head(features.float()))
+            return reconstruction
 
     def recall(self, images: Tensor) -> list[Tensor]:
         """The encoder's F_1..F_L, each as its memory recalls it."""
@@ -61,7 +66,7 @@ class UNet(nn.Module):
 
 def build(config: Config, channels: int) -> UNet:
     """The network `config` describes, for images of that many channels."""
-    return UNet(channels, config.model.widths, _memories(config))
+    return UNet(channels, config.model.widths, _memories(config), config.model.output)
 
 
 def _memories(config: Config) -> list[nn.Module]:

@@ -30,7 +30,7 @@ _TINY = 64  # images up to this side are enlarged pixel by pixel
 METRICS = {
     "image_AUROC": ("Image AUROC", "how often a defective image scores above a good one"),
     "image_AP": ("Image AP", "average precision over images"),
-    "image_F1Max": ("Image F1-max", "upper bound: threshold picked on this set"),
+    "image_F1Max": ("Image F1\u00a0max", "upper bound: threshold picked on this set"),
     "pixel_AUROC": ("Pixel AUROC", "how often a defective pixel is hotter than a good one"),
     "pixel_AP": ("Pixel AP", "average precision over pixels"),
     "AUPRO": ("AUPRO", "share of each defect covered, up to 30 % false-positive area"),
@@ -198,8 +198,7 @@ def _figures(evaluation: Evaluation) -> list[tuple[str, Markup, str]]:
         figures.append(("Scores", Markup(svg), "Raw scores. The less the two overlap, the better the detector."))
     if rates := evaluation.curves.get("roc"):
         svg = plots.roc_curve(rates, _operating_point(evaluation))
-        auroc = percent(evaluation.metrics.get("image_AUROC"))
-        figures.append(("ROC curve", Markup(svg), f"Every possible threshold. The area under the curve is {auroc}."))
+        figures.append(("ROC curve", Markup(svg), "Every possible threshold; the area below is the image AUROC."))
     return figures
 
 

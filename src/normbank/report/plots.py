@@ -21,6 +21,7 @@ _VARIABLES = {_INK: "--ink", _QUIET: "--quiet", _GOOD: "--good", _BAD: "--bad"}
 _SIZE = (4.7, 3.1)  # inches at 72 units: as wide as a phone, so that the letters keep their size there
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
+    "font.family": "DejaVu Sans",
     "font.size": 10.5,
     "text.color": _INK,
     "axes.labelcolor": _INK,
@@ -32,6 +33,9 @@ _STYLE: dict[Any, Any] = {
     "xtick.labelcolor": _INK,
     "ytick.labelcolor": _INK,
     "legend.fontsize": 9.5,
+    "legend.frameon": False,
+    "legend.columnspacing": 1,
+    "legend.handlelength": 1.5,
     "hatch.linewidth": 1.1,
 }
 _SPREAD = 30  # scores reaching this many times their median get a logarithmic axis
@@ -56,8 +60,8 @@ def score_histogram(good: Sequence[float], anomalous: Sequence[float], threshold
             axes.axvline(threshold, color=_INK, ls=(0, (4, 2)), lw=1.3, label=f"threshold ({threshold:.4g})")
         axes.set(xlabel="score (log axis)" if is_log else "score", ylabel="images")
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False, columnspacing=1, handlelength=1.5)
-        return _svg(figure, "Histogram of the scores of good and of defective images.")
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
+        return _svg(figure, "histogram", "Histogram of the scores of good and of defective images.")
 
 
 def bin_edges(scores: NDArray[np.float64], threshold: float | None) -> tuple[NDArray[np.float64], bool]:
@@ -83,8 +87,8 @@ def roc_curve(rates: tuple[Sequence[float], Sequence[float]], operating: tuple[f
             )  # fmt: skip
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="share of good images flagged")
         axes.set_ylabel("share of defective images flagged")
-        axes.legend(loc="lower right", frameon=False)
-        return _svg(figure, "ROC curve: share of defective images flagged over share of good images flagged.")
+        axes.legend(loc="lower right")
+        return _svg(figure, "roc", "ROC curve: share of defective images flagged over share of good images flagged.")
 
 
 def _figure() -> tuple[Figure, Axes]:
@@ -92,7 +96,7 @@ def _figure() -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
-def _svg(figure: Figure, label: str) -> str:
+def _svg(figure: Figure, name: str, label: str) -> str:
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
@@ -100,6 +104,7 @@ def _svg(figure: Figure, label: str) -> str:
     text = text[text.index("<svg") :]
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, f"var({variable})")
-    text = re.sub(r"(font: [^;\"]*?px) [^;\"]*", r"\1 system-ui, sans-serif", text)
+    text = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{name}-", text)  # two figures on a page share no id
+    text = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", text)  # measured in the one, drawn in the page's
     opening = rf'<svg \1 role="img" aria-label="{escape(label)}">'
     return re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', opening, text, count=1)
