@@ -1,17 +1,21 @@
 """The detector file: one zip archive, no pickle.
 
-Members: `manifest.json` (format version, settings, calibration, what it was trained on, versions), `weights.safetensors`,
-`model.onnx`. The archive's comment holds the SHA-256 of everything before it, so that one changed byte anywhere is noticed.
+Members: `manifest.json` (format version, settings, calibration, what it was trained on, versions),
+`weights.safetensors`, `model.onnx`. The archive's comment holds the SHA-256 of everything before it, so that one changed
+byte anywhere is noticed.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import io
 import json
 import os
-import tempfile
+import secrets
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,21 +54,58 @@ def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write beside the target and rename; BundleError names the path where that fails."""
-    temporary: str | None = None
-    try:
+    """Write beside the target and rename: the file is whole or as it was. BundleError names the path where that fails.
+
+    A pipe or a device (/dev/stdout) is written to, never replaced.
+    """
+    with _failures_named(path):
+        if _is_special(path):
+            path.write_bytes(content)
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        with _temporary(path.parent) as temporary:
+            with open(temporary, "xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+
+
+def ensure_writable(path: Path) -> None:
+    """Make the folder of `path` and try a file in it: BundleError now rather than after an hour's work."""
+    with _failures_named(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        if not _is_special(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with _temporary(path.parent) as temporary:
+                temporary.touch()
+
+
+@contextlib.contextmanager
+def _temporary(folder: Path) -> Iterator[Path]:
+    """A name for a file that is gone afterwards; short, as the final name may be as long as names can be."""
+    temporary = folder / f".{secrets.token_hex(8)}.tmp"
+    try:
+        yield temporary
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _failures_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
         raise BundleError(f"{str(path)!r} cannot be written: {error.strerror or error}. Nothing was changed.") from None
+
+
+def _is_special(path: Path) -> bool:
+    folder = os.path.realpath(path.parent)
+    return folder == "/dev" or folder.startswith("/proc/") or (path.exists() and not path.is_file() and not path.is_dir())
 
 
 def read_bundle(path: Path) -> Bundle:
@@ -72,7 +113,10 @@ def read_bundle(path: Path) -> Bundle:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise BundleError(f"detector {str(path)!r} cannot be read: {error.strerror or error}.") from None
+        raise BundleError(
+            f"detector {str(path)!r} cannot be read: {error.strerror or error}. Expected a file written by "
+            f"`normbank train`{_suggestion(path)}."
+        ) from None
     body, comment = content[:-_COMMENT_LENGTH], content[-_COMMENT_LENGTH:]
     if not content.startswith(b"PK"):
         raise BundleError(f"{str(path)!r} is not a detector: expected a file written by `normbank train` (model.nbk).")
@@ -84,13 +128,25 @@ def read_bundle(path: Path) -> Bundle:
     return _parts(path, content)
 
 
+def _suggestion(path: Path) -> str:
+    inside = path / "model.nbk"
+    return f", such as {str(inside)!r}" if inside.is_file() else " (model.nbk)"
+
+
 def _parts(path: Path, content: bytes) -> Bundle:
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        manifest = json.loads(archive.read("manifest.json"))
-        version = manifest.get("format_version")
-        if version != FORMAT_VERSION:
-            raise BundleError(
-                f"detector {str(path)!r} is of format version {version}; this normbank reads version {FORMAT_VERSION}. "
-                f"Use the normbank it was made with ({manifest.get('versions', {}).get('normbank', 'unknown')})."
-            )
-        return Bundle(manifest, archive.read("weights.safetensors"), archive.read("model.onnx"))
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            manifest = json.loads(archive.read("manifest.json"))
+            _check_version(path, manifest)
+            return Bundle(manifest, archive.read("weights.safetensors"), archive.read("model.onnx"))
+    except (zipfile.BadZipFile, KeyError, ValueError, AttributeError) as error:  # whole, but not from this program
+        raise BundleError(f"detector {str(path)!r} does not hold what a detector holds: {error}.") from None
+
+
+def _check_version(path: Path, manifest: dict[str, Any]) -> None:
+    version = manifest.get("format_version")
+    if version != FORMAT_VERSION:
+        raise BundleError(
+            f"detector {str(path)!r} is of format version {version}; this normbank reads version {FORMAT_VERSION}. "
+            f"Use the normbank it was made with ({manifest.get('versions', {}).get('normbank', 'unknown')})."
+        )

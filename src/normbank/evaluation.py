@@ -259,6 +259,7 @@ def _context(detector: Detector, dataset: Dataset, seconds: float) -> dict[str, 
     """What a figure needs to be believed: which model, which data, which machine."""
     made = detector.manifest
     return {
+        "version": machine.versions()["normbank"],
         "data_name": dataset.name,
         "data_format": dataset.format,
         "preset": made["settings"]["preset"],

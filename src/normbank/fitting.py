@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+import tempfile
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import machine
-from .bundle import write_atomically, write_bundle
+from .bundle import read_bundle, write_atomically, write_bundle
 from .calibration import Calibration
 from .config import Config
 from .data.cache import Cache, open_cache
@@ -28,10 +28,11 @@ from .export import make_bundle
 from .images import ImageSpec, Pixels
 from .progress import Progress
 from .report.overlays import colour_scale
-from .training import Trained, optimise
+from .training import Identity, OtherRunError, Trained, difference, optimise
 
 MODEL_FILE, RUN_FILE, CHECKPOINT_FILE = "model.nbk", "run.json", "checkpoint.ckpt"
 FEWEST = 10
+GROUPS = ("data", "model", "train", "score")  # of the settings
 
 
 @dataclass(frozen=True)
@@ -57,16 +58,22 @@ def fit(
 ) -> Path:
     """Train on `dataset.train` and write `out/model.nbk` and `out/run.json`; returns the path of the model.
 
-    `resume` goes on from the last checkpoint in `out`. A finished model is replaced only with `overwrite`. Broken images
-    are skipped and recorded; with `strict` the first is an error. Raises the classes of `errors`.
+    `resume` goes on from the last checkpoint in `out`, or returns the model where it is finished already; both must be
+    of the same settings and images (OtherRunError). What `out` holds is replaced only with `overwrite`. Broken
+    images are skipped and recorded; with `strict` the first is an error. Raises the classes of `errors`.
     """
     machine.commit()  # remembered now: the checkout may move on while this runs
     _check_target(out, resume, overwrite)
     prepared = prepare(config, dataset, strict=strict, cache=cache, quiet=quiet)
     for remark in prepared.remarks:
         _say(remark, quiet)
-    identity = _identity(config, prepared)
-    out.mkdir(parents=True, exist_ok=True)
+    identity = _identity(config.model_dump(mode="json"), _images_record(prepared))
+    if resume and _is_finished(out):
+        _check_same_run(out / MODEL_FILE, identity)
+        _say(f"{out / MODEL_FILE} is finished: made with these settings from these images. Nothing is left to do.", quiet)
+        return out / MODEL_FILE
+    if resume and not (out / CHECKPOINT_FILE).exists():
+        _say(f"no checkpoint in {out}: training starts from the beginning", quiet)
     with Progress("training", config.train.steps, quiet=quiet) as progress:
         trained = optimise(
             config, prepared.train.pixels, out / CHECKPOINT_FILE, identity=identity, resume=resume, progress=progress
@@ -78,6 +85,8 @@ def prepare(
     config: Config, dataset: Dataset, *, strict: bool = False, cache: Cache | None = None, quiet: bool = True
 ) -> Prepared:
     """Decode the good images and split off the held-out ones; TrainingError where there is too little to learn from."""
+    if not dataset.train:
+        raise _too_few(dataset, 0, len(dataset.skipped))
     cache = cache or open_cache()
     spec = find_spec(dataset.train, config.data)
     with Progress("decoding", len(dataset.train), quiet=quiet) as progress:
@@ -87,13 +96,22 @@ def prepare(
         path, reason = loaded.skipped[0]
         raise TrainingError(f"{path!r}: {reason}. Remove the file, or train without --strict to skip such files.")
     _check_images(loaded, dataset)
-    chosen, kept = hold_out(loaded.samples, config.data.held_out, config.data.held_out_min, config.train.seed)
+    chosen, kept = _hold_out(loaded, config)
     return Prepared(spec, _part(loaded, chosen), _part(loaded, kept), tuple(_remarks(loaded, dataset)))
 
 
-def _part(loaded: Loaded, samples: Sequence[Sample]) -> Loaded:
-    wanted = {sample.name for sample in samples}
-    places = [i for i, sample in enumerate(loaded.samples) if sample.name in wanted]
+def _hold_out(loaded: Loaded, config: Config) -> tuple[list[int], list[int]]:
+    """Positions to train on and to hold out. A held-out image's exact copies are in neither: it would be known."""
+    first = {digest: place for place, digest in reversed([*enumerate(loaded.digests)])}
+    originals = {loaded.samples[place].name: place for place in first.values()}
+    samples = [loaded.samples[place] for place in originals.values()]
+    _, kept = hold_out(samples, config.data.held_out, config.data.held_out_min, config.train.seed)
+    held_out = [originals[sample.name] for sample in kept]
+    unseen = {loaded.digests[place] for place in held_out}
+    return [place for place, digest in enumerate(loaded.digests) if digest not in unseen], sorted(held_out)
+
+
+def _part(loaded: Loaded, places: list[int]) -> Loaded:
     return Loaded(
         loaded.pixels[places],
         tuple(loaded.samples[i] for i in places),
@@ -103,26 +121,47 @@ def _part(loaded: Loaded, samples: Sequence[Sample]) -> Loaded:
 
 
 def _check_target(out: Path, resume: bool, overwrite: bool) -> None:
+    """TrainingError unless `out` is, or can be made, a folder to write in, and free or ours to use."""
+    if resume and overwrite:
+        raise TrainingError("--resume and --overwrite: expected one of them, got both. Go on, or start again.")
     if out.exists() and not out.is_dir():
         raise TrainingError(f"--out {str(out)!r}: expected a folder, got a file. Name another.")
     if (out / MODEL_FILE).exists() and not (resume or overwrite):
         raise TrainingError(
-            f"--out {str(out)!r} holds a finished model, which is not replaced unasked. Name another folder, or use --overwrite."
+            f"--out {str(out)!r} holds a finished model, which is not replaced unasked. "
+            f"Name another folder, or use --overwrite."
         )
     if (out / CHECKPOINT_FILE).exists() and not (resume or overwrite):
         raise TrainingError(
             f"--out {str(out)!r} holds an unfinished run. Go on with --resume, or start again with --overwrite."
+        )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out).close()
+    except OSError as error:
+        raise TrainingError(
+            f"--out {str(out)!r} cannot be written to: {error.strerror or error}. Name another folder."
+        ) from None
+
+
+def _is_finished(out: Path) -> bool:
+    return (out / MODEL_FILE).exists() and not (out / CHECKPOINT_FILE).exists()
+
+
+def _check_same_run(model: Path, identity: Identity) -> None:
+    manifest = read_bundle(model).manifest
+    found = _identity(manifest["settings"], manifest["data"])
+    if found != identity:
+        raise OtherRunError(
+            f"{str(model)!r} is finished, and was made with other settings or images ({difference(found, identity)}). "
+            f"Name another --out, or start again with --overwrite."
         )
 
 
 def _check_images(loaded: Loaded, dataset: Dataset) -> None:
     count = len(loaded.samples)
     if count < FEWEST:
-        broken = f" ({len(loaded.skipped)} more could not be used)" if loaded.skipped else ""
-        raise TrainingError(
-            f"{dataset.root}: expected at least {FEWEST} good images to learn from, got {count}{broken}. "
-            f"Add good images; a few dozen is a start, 200 is comfortable."
-        )
+        raise _too_few(dataset, count, len(dataset.skipped) + len(loaded.skipped))
     if len(set(loaded.digests)) == 1 or (loaded.pixels == loaded.pixels[:1]).all():
         raise TrainingError(
             f"{dataset.root}: all {count} good images are identical, so there is no variation to learn. "
@@ -130,12 +169,23 @@ def _check_images(loaded: Loaded, dataset: Dataset) -> None:
         )
 
 
+def _too_few(dataset: Dataset, count: int, skipped: int) -> TrainingError:
+    broken = f" ({skipped} more could not be used)" if skipped else ""
+    return TrainingError(
+        f"{dataset.root}: expected at least {FEWEST} good images to learn from, got {count}{broken}. "
+        f"Add good images; a few dozen is a start, 200 is comfortable."
+    )
+
+
 def _remarks(loaded: Loaded, dataset: Dataset) -> list[str]:
     """What the user should know about the images, in words."""
     found = [f"skipped {name!r}: {reason}" for name, reason in (*dataset.skipped, *loaded.skipped)]
     copies = len(loaded.digests) - len(set(loaded.digests))
     if copies:
-        found.append(f"{copies} of the {len(loaded.digests)} good images are exact copies of others")
+        found.append(
+            f"{copies} of the {len(loaded.digests)} good images are exact copies of others; "
+            f"those of held-out images are not trained on"
+        )
     flat = [c for c in range(loaded.pixels.shape[3]) if np.ptp(loaded.pixels[..., c]) == 0]
     if flat:
         names = ", ".join(str(c) for c in flat)
@@ -145,12 +195,15 @@ def _remarks(loaded: Loaded, dataset: Dataset) -> list[str]:
     return found
 
 
-def _identity(config: Config, prepared: Prepared) -> str:
-    """What has to be equal for a checkpoint to fit: settings and images, not the folder they lie in."""
-    told = config.model_dump(mode="json")
-    told["train"].pop("checkpoint_every")
-    data = _fingerprint(prepared.train), _fingerprint(prepared.held_out)
-    return hashlib.sha256(json.dumps([told, data], sort_keys=True).encode()).hexdigest()
+def _identity(settings: dict[str, Any], images: dict[str, Any]) -> Identity:
+    """What has to be equal for a run to be the same: settings and images, not the folder they lie in.
+
+    `settings` as a Config dumps them, `images` as `_images_record` gives them: what a manifest holds too.
+    """
+    told = {f"{group}.{name}": value for group in GROUPS for name, value in settings[group].items()}
+    del told["train.checkpoint_every"]
+    seen = hashlib.sha256(" ".join(images["seen"]).encode()).hexdigest()
+    return {**told, "fingerprint of the images": seen[:12], "of those trained on": images["fingerprint"][:12]}
 
 
 def _fingerprint(loaded: Loaded) -> str:
@@ -178,7 +231,7 @@ def _calibrate(detector: Detector, config: Config, prepared: Prepared) -> dict[s
     scores, peaks = _judge(detector, prepared.held_out.pixels)
     _, other_peaks = _judge(detector, prepared.train.pixels[:100]) if not peaks else ([], [])
     calibration = Calibration(tuple(sorted(scores)), config.score.false_alarm_rate)
-    return {"calibration": calibration.to_dict(), "map_scale": colour_scale(peaks, other_peaks)}
+    return {"calibration": calibration.to_dict(), "map_scale": colour_scale(peaks or other_peaks)}
 
 
 def _judge(detector: Detector, pixels: Pixels) -> tuple[list[float], list[float]]:
@@ -199,9 +252,8 @@ def _record(config: Config, dataset: Dataset, prepared: Prepared, trained: Train
         "data": {
             "name": dataset.name,
             "format": dataset.format,
-            "fingerprint": _fingerprint(prepared.train),
+            **_images_record(prepared),
             "trained_on": len(prepared.train.samples),
-            "seen": sorted(digest[:16] for part in (prepared.train, prepared.held_out) for digest in part.digests),
             "held_out": [_relative(sample, dataset) for sample in prepared.held_out.samples],
             "skipped": [[name, reason] for name, reason in (*dataset.skipped, *prepared.train.skipped)],
         },
@@ -217,8 +269,15 @@ def _record(config: Config, dataset: Dataset, prepared: Prepared, trained: Train
     }
 
 
+def _images_record(prepared: Prepared) -> dict[str, Any]:
+    """The images by their content: those trained on as one fingerprint, all that were seen one by one."""
+    seen = sorted(digest[:16] for part in (prepared.train, prepared.held_out) for digest in part.digests)
+    return {"fingerprint": _fingerprint(prepared.train), "seen": seen}
+
+
 def _relative(sample: Sample, dataset: Dataset) -> str:
-    return os.path.relpath(sample.name, dataset.root)
+    root = dataset.root if os.path.isdir(dataset.root) else os.path.dirname(dataset.root)
+    return os.path.relpath(sample.name, root)
 
 
 def _say(text: str, quiet: bool) -> None:

@@ -221,8 +221,8 @@ def _overlay_writer(folder: Path, detector: Detector) -> Writer:
     def write(target: Target, result: Prediction | ImageError) -> None:
         if isinstance(result, Prediction):
             original = images.read(target.path)
-            picture = images.load(original, detector.spec)
-            save_overlay(_beside(folder, target, ".png"), picture, result.anomaly_map, scale, original.shape[:2])
+            path = _beside(folder, target, ".png")
+            save_overlay(path, original, result.anomaly_map, scale, original.shape[:2], fit=detector.spec.fit)
 
     return write
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import signal
+import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +17,7 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -26,6 +30,13 @@ from .images import Pixels
 from .model.losses import total_loss
 from .model.unet import build
 from .progress import Progress
+
+Identity = Mapping[str, Any]  # what two runs must share to be one: names of settings and images, values of plain types
+Precision = Literal["bf16-mixed", "32-true"]
+
+
+class OtherRunError(TrainingError):
+    """What lies in the folder was made with other settings or images."""
 
 
 class Task(pl.LightningModule):
@@ -98,8 +109,8 @@ class StepSampler(Sampler[int]):
 class Journal(pl.Callback):
     """The loss curve and the seconds spent, kept through interruptions; shows progress as it goes."""
 
-    def __init__(self, identity: str, settings: Train, progress: Progress) -> None:
-        self.identity, self.settings, self.progress = identity, settings, progress
+    def __init__(self, identity: Identity, settings: Train, progress: Progress) -> None:
+        self.identity, self.settings, self.progress = dict(identity), settings, progress
         self.curve: list[tuple[int, float]] = []
         self.seconds, self._since = 0.0, time.monotonic()
         self._losses: list[Tensor] = []
@@ -108,7 +119,7 @@ class Journal(pl.Callback):
         """Keep the loss on its device (reading it would wait for the device) until a point of the curve is due."""
         step, known = trainer.global_step, self.settings
         self._losses.append(outputs["loss"].detach())
-        if self.progress.due():
+        if self.progress.due() or step == known.steps:
             self.progress.update(step, f"loss {float(self._losses[-1]):.4f}  rate {_rate(trainer):.1e}")
         if step % known.checkpoint_every == 0 or step == known.steps:
             self.curve.append((step, float(torch.stack(self._losses).mean())))
@@ -135,10 +146,34 @@ class SaveAfterStretch(pl.Callback):
         self.path = path
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write beside the old one, then rename: a kill leaves one of the two whole."""
-        fresh = self.path.with_suffix(".new")
-        trainer.save_checkpoint(fresh)
-        os.replace(fresh, self.path)
+        """Replace the checkpoint before."""
+        trainer.save_checkpoint(self.path)
+
+
+class WholeFiles(CheckpointIO):
+    """Writes beside the old checkpoint, then renames: a kill or a full disk leaves one of the two whole.
+
+    Lightning's own way goes through the system's folder for temporary files, which may be small, and where a kill
+    leaves its part.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write `checkpoint` to `path`."""
+        fresh = Path(path).with_suffix(".new")
+        with fresh.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(fresh, path)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """What `path` holds, tensors on the CPU; plain types and tensors only, whatever the file asks for."""
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return state
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Delete `path`."""
+        Path(path).unlink(missing_ok=True)
 
 
 def _rate(trainer: pl.Trainer) -> float:
@@ -157,25 +192,50 @@ class Trained:
 
 
 def optimise(
-    config: Config, pixels: Pixels, checkpoint: Path, *, identity: str, resume: bool = False, progress: Progress
+    config: Config, pixels: Pixels, checkpoint: Path, *, identity: Identity, resume: bool = False, progress: Progress
 ) -> Trained:
     """Train the network `config` describes on `pixels` [N, S, S, C] for `config.train.steps` steps.
 
     Writes `checkpoint` every `config.train.checkpoint_every` steps; `resume` goes on from it, provided that it was
-    made with the same `identity`. On a CPU the result is a function of the settings, the images and the
-    number of threads, to the last bit, however often it was interrupted. Raises TrainingError, and KeyboardInterrupt after
-    Ctrl-C.
+    made with the same `identity` (OtherRunError). On a CPU the result is a function of the settings, the images and
+    the number of threads, to the last bit, however often it was interrupted. Raises TrainingError, and
+    KeyboardInterrupt after Ctrl-C or SIGTERM.
     """
     known = config.train
-    torch.set_num_threads(known.threads or machine.cpu_count())
-    torch.manual_seed(known.seed)
-    network = build(config, pixels.shape[3]).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    accelerator, precision = _device(known), _precision(known)
+    accelerator = _device(known)
+    precision = _precision(known, accelerator, pixels)
+    resume_from = _resume_from(checkpoint, identity, resume)
     journal = Journal(identity, known, progress)
-    trainer = _trainer(known, accelerator, precision, [journal, SaveAfterStretch(checkpoint)])
-    _run(trainer, Task(network, known), _loader(pixels, known, trainer), _resume_from(checkpoint, identity, resume))
+    with _torch_of_ours(known):
+        network = build(config, pixels.shape[3]).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        trainer = _trainer(known, accelerator, precision, [journal, SaveAfterStretch(checkpoint)])
+        _run(trainer, Task(network, known), _loader(pixels, known, trainer), resume_from)
+    _check_finite(network, known)
     device = torch.cuda.get_device_name() if accelerator == "cuda" else machine.cpu_name()
     return Trained(network, tuple(journal.curve), journal.seconds, device, precision)
+
+
+@contextlib.contextmanager
+def _torch_of_ours(known: Train) -> Iterator[None]:
+    """PyTorch's own settings as the run asks, and afterwards as the caller had them."""
+    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(known.seed)
+        torch.set_num_threads(known.threads or machine.cpu_count())
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            torch.use_deterministic_algorithms(strict)
+
+
+def _check_finite(network: nn.Module, known: Train) -> None:
+    """The loss of a step judges the weights before it, so the last step's are judged here."""
+    if not all(torch.isfinite(value).all() for value in network.state_dict().values()):
+        raise TrainingError(
+            f"the last step left weights that are not finite numbers. "
+            f"Lower train.learning_rate (now {known.learning_rate}) or set train.precision=32."
+        )
 
 
 def _loader(pixels: Pixels, known: Train, trainer: pl.Trainer) -> DataLoader[Tensor]:
@@ -194,14 +254,16 @@ def _device(known: Train) -> str:
     return known.device
 
 
-def _precision(known: Train) -> Literal["bf16-mixed", "32-true"]:
-    fast = torch.cuda.is_bf16_supported() if _device(known) == "cuda" else machine.has_fast_bf16()
-    wanted = known.precision == "bf16" or (known.precision == "auto" and fast and _device(known) != "mps")
-    return "bf16-mixed" if wanted else "32-true"
+def _precision(known: Train, accelerator: str, pixels: Pixels) -> Precision:
+    """bfloat16 holds 8 bits of a value, so images of 16 bits are trained on in 32 unless bf16 is asked for."""
+    if known.precision == "auto":
+        fast = torch.cuda.is_bf16_supported() if accelerator == "cuda" else machine.has_fast_bf16()
+        return "bf16-mixed" if fast and accelerator != "mps" and pixels.dtype == np.uint8 else "32-true"
+    return "bf16-mixed" if known.precision == "bf16" else "32-true"
 
 
 def _trainer(
-    known: Train, accelerator: str, precision: Literal["bf16-mixed", "32-true"], callbacks: list[pl.Callback]
+    known: Train, accelerator: str, precision: Precision, callbacks: list[pl.Callback]
 ) -> pl.Trainer:
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -212,6 +274,7 @@ def _trainer(
         max_steps=known.steps,
         max_epochs=-1,
         callbacks=callbacks,
+        plugins=[WholeFiles()],
         deterministic=accelerator == "cpu",
         logger=False,
         enable_checkpointing=False,
@@ -221,28 +284,51 @@ def _trainer(
 
 
 def _run(trainer: pl.Trainer, task: Task, batches: DataLoader[Tensor], resume_from: Path | None) -> None:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _terminable():
         warnings.filterwarnings("ignore", module="lightning")  # advice on loaders and loggers
         warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
         try:
             trainer.fit(task, batches, ckpt_path=resume_from, weights_only=True)
-        except SystemExit:  # Lightning's answer to Ctrl-C
+        except SystemExit:  # Lightning's answer to Ctrl-C and SIGTERM
             raise KeyboardInterrupt from None
 
 
-def _resume_from(checkpoint: Path, identity: str, resume: bool) -> Path | None:
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends training at once, as Ctrl-C does (Lightning alone finishes the step). A caller's handler stays."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _resume_from(checkpoint: Path, identity: Identity, resume: bool) -> Path | None:
     if not resume or not checkpoint.exists():
         return None
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        found = state["callbacks"]["Journal"]["identity"]
+        found = dict(state["callbacks"]["Journal"]["identity"])
     except Exception as error:
+        reason = str(error).partition("\n")[0].partition(". ")[0]
         raise TrainingError(
-            f"checkpoint {str(checkpoint)!r} cannot be read ({error}). Delete it and train again without --resume."
+            f"checkpoint {str(checkpoint)!r} cannot be read: expected what an interrupted training wrote, "
+            f"got {type(error).__name__}: {reason}. Delete it, or start again with --overwrite."
         ) from None
-    if found != identity:
-        raise TrainingError(
-            f"checkpoint {str(checkpoint)!r} was made with other settings or other images, and --resume cannot mix them. "
-            f"Use the same as then (run.json beside it lists them), or another --out."
+    if found != dict(identity):
+        raise OtherRunError(
+            f"checkpoint {str(checkpoint)!r} was made with other settings or images ({difference(found, identity)}). "
+            f"Go on with those, start again with --overwrite, or name another --out."
         )
     return checkpoint
+
+
+def difference(before: Identity, now: Identity) -> str:
+    """What two identities differ in, in words; the first three of it."""
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    told = [f"{name} was {before.get(name)} and is {now.get(name)}" for name in names[:3]]
+    return "; ".join([*told, f"and {len(names) - 3} more"] if len(names) > 3 else told)

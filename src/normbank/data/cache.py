@@ -1,28 +1,34 @@
 """Decoded images on disk, so that no image is decoded twice.
 
 One file an image, named by the SHA-256 of its bytes and of the settings that shaped it: a changed file or setting is
-another name, and nothing can go stale. Files appear by rename, so two runs can share the folder. The folder is kept
-under a bound by removing what was used longest ago.
+another name, and nothing can go stale. Files appear by rename, so two runs can share the folder; each carries a checksum,
+so that a cut or damaged one is made anew. The folder is kept under a bound by removing what was used longest ago.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 import shutil
 import tempfile
+import time
+import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from .. import images
-from ..errors import DataError, problem
+from ..errors import DataError, ImageError, problem
 from ..images import ImageSpec, Pixels
 from .samples import Sample
 
 DEFAULT_LIMIT = 4 * 2**30
+_SUFFIX, _CHECKSUM = ".pixels", 4  # an entry is its pixels and a CRC-32 of as many bytes
+_FORGOTTEN = 3600.0  # seconds after which an unfinished entry belongs to a run that was killed
 
 
 def default_folder() -> Path:
@@ -44,6 +50,12 @@ class Cache:
 
         Raises ImageError as `images.load` does. A cache that cannot be written to is passed over.
         """
+        try:
+            return self._load(sample, spec)
+        except ImageError as error:  # what fails after decoding does not know the file's name
+            raise ImageError(sample.name, error.reason) from None
+
+    def _load(self, sample: Sample, spec: ImageSpec) -> tuple[Pixels, str]:
         if sample.frame is not None:
             frame = images.read(sample.path, sample.frame)  # decoded with its file, which is kept in memory
             return images.load(frame, spec), hashlib.sha256(frame.tobytes()).hexdigest()
@@ -59,17 +71,19 @@ class Cache:
 
     def usage(self) -> tuple[int, int]:
         """(files, bytes) held."""
-        sizes = [entry.stat().st_size for entry in self._entries()]
+        sizes = [size for _, size, _ in _known(self._entries())]
         return len(sizes), sum(sizes)
 
     def trim(self) -> None:
-        """Remove what was used longest ago until `limit` holds."""
-        entries = sorted(((e.stat().st_mtime, e.stat().st_size, e) for e in self._entries()), reverse=True)
-        held = 0
-        for _, size, entry in entries:
+        """Remove what was used longest ago until `limit` holds, and what killed runs left half written."""
+        held, now = 0, time.time()
+        for used, size, entry in sorted(_known(self._entries()), reverse=True):
             held += size
             if held > self.limit:
-                entry.unlink(missing_ok=True)
+                _remove(entry)
+        for used, _, entry in _known(self.folder.glob("decoded-*/*/*.tmp")):
+            if now - used > _FORGOTTEN:
+                _remove(entry)
 
     def clear(self) -> None:
         """Remove every entry."""
@@ -77,25 +91,41 @@ class Cache:
             shutil.rmtree(group, ignore_errors=True)
 
     def _entries(self) -> list[Path]:
-        return [entry for entry in self.folder.glob("decoded-*/*/*.npy") if entry.is_file()]
+        return list(self.folder.glob(f"decoded-*/*/*{_SUFFIX}"))
 
     def _path(self, digest: str, spec: ImageSpec, suffix: str) -> Path:
         # The suffix tells .npy from the rest in decoding, so it is part of what shaped the pixels.
         shaped = f"{spec.size}-{spec.channels}-{spec.bits}-{spec.fit}-{suffix.lower()}"
         name = hashlib.sha256(f"{digest}-{shaped}".encode()).hexdigest()
-        return self.folder / "decoded-1" / name[:2] / f"{name}.npy"
+        return self.folder / "decoded-2" / name[:2] / f"{name}{_SUFFIX}"
+
+
+def _known(entries: Iterable[Path]) -> Iterator[tuple[float, int, Path]]:
+    """(time of last use, bytes, path) of the files that are still there: another run may be trimming, too."""
+    for entry in entries:
+        with contextlib.suppress(OSError):
+            found = entry.stat()
+            yield found.st_mtime, found.st_size, entry
+
+
+def _remove(entry: Path) -> None:
+    with contextlib.suppress(OSError):
+        entry.unlink(missing_ok=True)
 
 
 def _read_entry(path: Path, spec: ImageSpec) -> Pixels | None:
+    """The pixels of an entry; None where there is none, or none that is whole."""
     try:
-        pixels: Pixels = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        content = path.read_bytes()
+    except OSError:
         return None
-    if pixels.shape != (spec.size, spec.size, spec.channels) or pixels.dtype != spec.dtype:
+    values = content[:-_CHECKSUM]
+    shape = (spec.size, spec.size, spec.channels)
+    if len(values) != math.prod(shape) * np.dtype(spec.dtype).itemsize or content[-_CHECKSUM:] != _checksum(values):
         return None
     with contextlib.suppress(OSError):  # a cache one may only read
         os.utime(path)
-    return pixels
+    return np.frombuffer(values, spec.dtype).reshape(shape).copy()
 
 
 def _write_entry(path: Path, pixels: Pixels) -> None:
@@ -104,11 +134,16 @@ def _write_entry(path: Path, pixels: Pixels) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
         with os.fdopen(handle, "wb") as file:
-            np.save(file, pixels)
+            values = pixels.tobytes()
+            file.write(values + _checksum(values))
         os.replace(temporary, path)
     except OSError:  # a full or read-only disk costs time, not the run
         if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+            _remove(Path(temporary))
+
+
+def _checksum(values: bytes) -> bytes:
+    return zlib.crc32(values).to_bytes(_CHECKSUM, "little")
 
 
 def open_cache(folder: Path | None = None, limit: int = DEFAULT_LIMIT) -> Cache:
