@@ -1,8 +1,8 @@
 """The detector file: one zip archive, no pickle.
 
 Members: `manifest.json` (format version, settings, calibration, what it was trained on, versions),
-`weights.safetensors`, `model.onnx`. The archive's comment holds the SHA-256 of everything before it, so that one changed
-byte anywhere is noticed.
+`weights.safetensors`, `model.onnx`. The archive's comment holds the SHA-256 of everything before it, so that one
+changed byte anywhere is noticed.
 """
 
 from __future__ import annotations
@@ -105,7 +105,8 @@ def _failures_named(path: Path) -> Iterator[None]:
 
 def _is_special(path: Path) -> bool:
     folder = os.path.realpath(path.parent)
-    return folder == "/dev" or folder.startswith("/proc/") or (path.exists() and not path.is_file() and not path.is_dir())
+    is_other = path.exists() and not path.is_file() and not path.is_dir()
+    return is_other or folder == "/dev" or folder.startswith("/proc/")
 
 
 def read_bundle(path: Path) -> Bundle:

@@ -10,8 +10,9 @@ from .config import Config, preset
 from .data.cache import open_cache
 from .data.demo import make_demo
 from .data.open import open_dataset
-from .fitting import MODEL_FILE, fit
+from .fitting import fit
 from .judging import judge
+from .training import OtherRunError
 
 TEXTURES = ("brick", "gravel", "grass")
 
@@ -36,9 +37,10 @@ def run_demo(out: Path, *, quick: bool = False, say: Callable[[str], None] = pri
 
 
 def _one(data: Path, out: Path, config: Config, say: Callable[[str], None]) -> None:
-    dataset = open_dataset(data, config.data)
-    model = out / MODEL_FILE
-    if not model.exists():
-        fit(config, dataset, out, resume=True, cache=open_cache(out.parent / "cache"))
+    dataset, cache = open_dataset(data, config.data), open_cache(out.parent / "cache")
+    try:
+        model = fit(config, dataset, out, resume=True, cache=cache)
+    except OtherRunError:  # a quick look before the whole, or an older version's
+        model = fit(config, dataset, out, overwrite=True, cache=cache)
     for line in judge(detectors.load(model), dataset, json_file=out / "evaluation.json", report=out / "report"):
         say(line)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from . import images
 from .bundle import Bundle, read_bundle
 from .calibration import Calibration
-from .errors import BundleError, ImageError
+from .errors import BundleError, ConfigError, ImageError, problem
 from .images import ImageSpec, Pixels
 
 Source = str | Path | Pixels
@@ -35,8 +35,8 @@ class Outputs(NamedTuple):
 class Prediction:
     """The verdict on one image; raw numbers, nothing clamped or rescaled.
 
-    `score` grows with the distance from normal. `threshold`, `p_value` in (0, 1] and `is_anomalous` (score > threshold) are
-    None where no normal images were held out. `anomaly_map` is float32 [S, S] at the model's size, >= 0.
+    `score` grows with the distance from normal. `threshold`, `p_value` in (0, 1] and `is_anomalous` (score > threshold)
+    are None where no normal images were held out. `anomaly_map` is float32 [S, S] at the model's size, >= 0.
     """
 
     score: float
@@ -67,14 +67,16 @@ class Detector:
         """
         if isinstance(source, (str, Path, np.ndarray)):
             return self.predict([source])[0]
-        results = list(self.stream(source))
-        for result in results:
-            if isinstance(result, ImageError):
-                raise result
-        return [result for result in results if isinstance(result, Prediction)]
+        return [_usable(result, place, len(source)) for place, result in enumerate(self.stream(source))]
 
     def stream(self, sources: Iterable[Source], batch_size: int = BATCH) -> Iterator[Prediction | ImageError]:
-        """One verdict, or the reason why there is none, for each source in order; memory stays bounded."""
+        """One verdict, or the reason why there is none, for each source in order; memory stays bounded.
+
+        Of `sources`, no more than `batch_size` (1 or more) are taken ahead of what has been judged.
+        """
+        if batch_size < 1:
+            do = "16 is a good number; 1 answers each image at once."
+            raise ConfigError(problem("batch_size", expected="1 or more", came=f"{batch_size}", do=do))
         waiting: list[Pixels | ImageError] = []
         for source in sources:
             waiting.append(self._load(source))
@@ -89,10 +91,14 @@ class Detector:
         return Outputs(scores, maps[:, 0], reconstructions)
 
     def _load(self, source: Source) -> Pixels | ImageError:
+        if not isinstance(source, (str, Path, np.ndarray)):
+            return ImageError(type(source).__name__, "expected a path or an array H x W x C of uint8 or uint16")
         try:
             return images.load(source, self.spec)
         except ImageError as error:
             return error
+        except ValueError as error:  # a NUL byte, which no file's name holds
+            return ImageError(str(source), f"cannot be read: {error}")
 
     def _judge_all(self, loaded: Sequence[Pixels | ImageError]) -> Iterator[Prediction | ImageError]:
         usable = [item for item in loaded if not isinstance(item, ImageError)]
@@ -115,11 +121,22 @@ def load(path: str | Path, threads: int = 0) -> Detector:
 
     BundleError where the file is missing, damaged or of an unknown version.
     """
+    if threads < 0:
+        do = "0 leaves the number to ONNX Runtime."
+        raise ConfigError(problem("threads", expected="0 or more", came=f"{threads}", do=do))
     bundle = read_bundle(Path(path))
     try:
         return Detector(bundle, threads)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"detector {str(path)!r}: its manifest lacks what is expected: {error}.") from None
+    except RuntimeError as error:
+        raise BundleError(f"detector {str(path)!r}: {error}.") from None
+
+
+def _usable(result: Prediction | ImageError, place: int, count: int) -> Prediction:
+    if isinstance(result, ImageError):
+        raise ImageError(f"array {place}", result.reason) if result.path == "array" and count > 1 else result
+    return result
 
 
 def _session(graph: bytes, threads: int) -> Any:
@@ -129,4 +146,8 @@ def _session(graph: bytes, threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a waiting thread costs its neighbour
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    try:
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's own classes, which have no common root
+        version = onnxruntime.__version__
+        raise RuntimeError(f"its graph cannot be run by ONNX Runtime {version} ({error}); try a newer one") from None

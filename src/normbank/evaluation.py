@@ -50,11 +50,12 @@ class Scored:
 class Evaluation:
     """What `normbank evaluate` measured.
 
-    `metrics` maps image_AUROC, image_AP, image_F1Max (an upper bound: its threshold is picked on this set), pixel_AUROC,
-    pixel_AP, AUPRO and brightness_AUROC to values in [0, 1] or None; `reasons` says why a metric is None. `kinds` maps each
-    defect kind to its own {"count": n, metric: value or None}, measured against all good test images. `curves`
-    holds "roc" as a pair of lists (false-positive rate, true-positive rate). `threshold` is the detector's, or None. `counts`
-    holds good, anomalous, and with_mask, the images that the pixel metrics stand on.
+    `metrics` maps image_AUROC, image_AP, image_F1Max (an upper bound: its threshold is picked on this set),
+    pixel_AUROC, pixel_AP, AUPRO and brightness_AUROC to values in [0, 1] or None; `reasons` says why a metric is None.
+    `kinds` maps each defect kind to its own {"count": n, metric: value or None}, measured against all good test images.
+    `curves` holds "roc" as a pair of lists (false-positive rate, true-positive rate). `threshold` is the detector's, or
+    None. `counts` holds good; anomalous; with_mask, the anomalous images that the pixel metrics stand on; and left_out,
+    the images that the detector has seen in training.
     """
 
     metrics: dict[str, float | None]
@@ -94,6 +95,7 @@ class _Gathered:
     skipped: list[Skipped] = field(default_factory=list)
     maps: list[Maps] = field(default_factory=list)
     masks: list[Masks | None] = field(default_factory=list)
+    left_out: int = 0
 
 
 def evaluate(
@@ -106,20 +108,25 @@ def evaluate(
 ) -> Evaluation:
     """Score the test samples of `dataset` and measure.
 
-    Images that the detector was trained on or calibrated with are left out, told by their content; where the split of a folder
-    is ours, every other good image is tested. Pixels are scored at the model's size. Broken images are skipped and
-    listed; with `strict` the first raises. DataError where nothing is left to test.
+    Images that the detector was trained on or calibrated with are left out, told by their content; where the split of
+    a folder is ours, every other good image is tested. Pixels are scored at the model's size. Broken images are skipped
+    and listed; with `strict` the first raises. DataError where nothing is left to test.
     """
     started = time.monotonic()
-    samples = (*dataset.test, *dataset.train) if dataset.split_is_ours or not dataset.test else dataset.test
+    samples = to_test(dataset)
     gathered = _gather(detector, samples, cache or open_cache(), strict, progress)
     gathered.skipped[:0] = dataset.skipped
     if not gathered.scored:
         raise DataError(
-            f"{dataset.root}: no image left to test: {len(samples)} found, {len(gathered.skipped)} broken or not images, "
-            f"the rest were used in training. Give test images, for example in {dataset.root}/test or a folder of their own."
+            f"{dataset.root!r}: no image left to test: {len(gathered.skipped)} are broken or not images, "
+            f"{gathered.left_out} were used in training. Give images that the detector has not seen."
         )
     return _measure(detector, dataset, gathered, time.monotonic() - started)
+
+
+def to_test(dataset: Dataset) -> tuple[Sample, ...]:
+    """The samples to look at: the test images, and the good ones too where no one else has set test images apart."""
+    return (*dataset.test, *dataset.train) if dataset.split_is_ours or not dataset.test else dataset.test
 
 
 def _gather(
@@ -136,7 +143,9 @@ def _gather(
             if strict:
                 raise result
             found.skipped.append(Skipped(sample.name, result.reason))
-        elif result[1][:16] not in seen:
+        elif result[1][:16] in seen:
+            found.left_out += 1
+        else:
             waiting.append((sample, result[0]))
         if len(waiting) == BATCH:
             _score(detector, waiting, found, strict)
@@ -173,7 +182,12 @@ def _mask(sample: Sample, detector: Detector, found: _Gathered, strict: bool) ->
             raise
         found.skipped.append(Skipped(sample.mask, f"{error.reason} (the image is scored, its pixels are not)"))
         return None
-    return mask if mask.any() else None
+    if not mask.any():
+        found.skipped.append(
+            Skipped(sample.mask, f"marks no pixel at {size} x {size} (the image is scored, its pixels are not)")
+        )
+        return None
+    return mask
 
 
 def _measure(detector: Detector, dataset: Dataset, found: _Gathered, seconds: float) -> Evaluation:
@@ -193,6 +207,7 @@ def _measure(detector: Detector, dataset: Dataset, found: _Gathered, seconds: fl
             "with_mask": sum(
                 mask is not None and s.sample.label == 1 for s, mask in zip(found.scored, found.masks, strict=True)
             ),
+            "left_out": found.left_out,
         },
         curves=_curves(found, labels),
         context=_context(detector, dataset, seconds),

@@ -68,9 +68,10 @@ def fit(
     for remark in prepared.remarks:
         _say(remark, quiet)
     identity = _identity(config.model_dump(mode="json"), _images_record(prepared))
+    _make_writable(out)
     if resume and _is_finished(out):
         _check_same_run(out / MODEL_FILE, identity)
-        _say(f"{out / MODEL_FILE} is finished: made with these settings from these images. Nothing is left to do.", quiet)
+        _say(f"{out / MODEL_FILE} is finished, with these settings and images: nothing is left to do", quiet)
         return out / MODEL_FILE
     if resume and not (out / CHECKPOINT_FILE).exists():
         _say(f"no checkpoint in {out}: training starts from the beginning", quiet)
@@ -121,7 +122,6 @@ def _part(loaded: Loaded, places: list[int]) -> Loaded:
 
 
 def _check_target(out: Path, resume: bool, overwrite: bool) -> None:
-    """TrainingError unless `out` is, or can be made, a folder to write in, and free or ours to use."""
     if resume and overwrite:
         raise TrainingError("--resume and --overwrite: expected one of them, got both. Go on, or start again.")
     if out.exists() and not out.is_dir():
@@ -135,6 +135,10 @@ def _check_target(out: Path, resume: bool, overwrite: bool) -> None:
         raise TrainingError(
             f"--out {str(out)!r} holds an unfinished run. Go on with --resume, or start again with --overwrite."
         )
+
+
+def _make_writable(out: Path) -> None:
+    """Known before hours of training rather than after."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=out).close()
@@ -159,20 +163,20 @@ def _check_same_run(model: Path, identity: Identity) -> None:
 
 
 def _check_images(loaded: Loaded, dataset: Dataset) -> None:
-    count = len(loaded.samples)
-    if count < FEWEST:
-        raise _too_few(dataset, count, len(dataset.skipped) + len(loaded.skipped))
-    if len(set(loaded.digests)) == 1 or (loaded.pixels == loaded.pixels[:1]).all():
+    count, different = len(loaded.digests), len(set(loaded.digests))
+    if count and (different == 1 or (loaded.pixels == loaded.pixels[:1]).all()):
         raise TrainingError(
             f"{dataset.root}: all {count} good images are identical, so there is no variation to learn. "
             f"Check that the folder holds different photographs."
         )
+    if different < FEWEST:
+        raise _too_few(dataset, different, len(dataset.skipped) + len(loaded.skipped))
 
 
 def _too_few(dataset: Dataset, count: int, skipped: int) -> TrainingError:
     broken = f" ({skipped} more could not be used)" if skipped else ""
     return TrainingError(
-        f"{dataset.root}: expected at least {FEWEST} good images to learn from, got {count}{broken}. "
+        f"{dataset.root}: expected at least {FEWEST} different good images to learn from, got {count}{broken}. "
         f"Add good images; a few dozen is a start, 200 is comfortable."
     )
 

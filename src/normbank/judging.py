@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import images
-from .bundle import write_atomically
+from .bundle import ensure_writable, write_atomically
 from .data.samples import Dataset, Sample
 from .detector import Detector
 from .errors import ImageError
-from .evaluation import METRICS, Evaluation, evaluate
+from .evaluation import METRICS, Evaluation, evaluate, to_test
 from .progress import Progress
+from .telling import printable
 
 if TYPE_CHECKING:
     from .report.page import Examined
@@ -29,8 +30,11 @@ def judge(
     strict: bool = False,
     quiet: bool = False,
 ) -> Iterator[str]:
-    """Evaluate, write what was asked for, and tell the result in lines."""
-    with Progress("scoring", len(dataset.test) + len(dataset.train), quiet=quiet) as progress:
+    """Evaluate, write what was asked for, and tell the result in lines. BundleError where a file cannot be written."""
+    for target in (json_file, report and report / "index.html"):
+        if target:
+            ensure_writable(target)
+    with Progress("scoring", len(to_test(dataset)), quiet=quiet) as progress:
         found = evaluate(detector, dataset, strict=strict, progress=progress.update)
     found.context["model_name"] = model_name
     if json_file:
@@ -67,8 +71,12 @@ def _mask(detector: Detector, sample: Sample) -> images.Pixels | None:
 def table(found: Evaluation) -> Iterator[str]:
     """The figures as lines: the whole set first, then each kind of defect."""
     counts = found.counts
-    yield f"{counts['good']} good, {counts['anomalous']} anomalous ({counts['with_mask']} with a mask), {len(found.skipped)} skipped"
-    kinds = {"all": {**found.metrics, "count": counts["anomalous"]}, **found.kinds}
+    yield (
+        f"{counts['good']} good, {counts['anomalous']} anomalous ({counts['with_mask']} with a mask), "
+        f"{len(found.skipped)} skipped, {counts['left_out']} left out as seen in training"
+    )
+    kinds = {"all": {**found.metrics, "count": counts["anomalous"]}}
+    kinds |= {printable(kind): values for kind, values in found.kinds.items()}
     width = max(map(len, kinds))
     yield f"{'':{width}}  count  " + "  ".join(METRICS)
     for kind, values in kinds.items():

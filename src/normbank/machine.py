@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("normbank", "numpy", "pillow", "onnxruntime", "torch", "lightning", "onnx", "opencv-python-headless")
+HERE = Path(__file__).resolve().parent
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
 
@@ -32,7 +33,7 @@ def cpu_name() -> str:
 
 @functools.cache
 def has_fast_bf16() -> bool:
-    """Whether the processor computes in bfloat16 (AVX512-BF16 or AMX), where training is measured to be faster in it."""
+    """Whether the processor computes in bfloat16 (AVX512-BF16 or AMX), where it makes training faster."""
     flags = set(_cpuinfo().split())
     return bool(flags & {"avx512_bf16", "amx_bf16"})
 
@@ -68,10 +69,14 @@ def versions(*more: str) -> dict[str, str]:
 
 
 @functools.cache
-def commit() -> str | None:
-    """The commit of the checkout this code runs from, `+changes` where it was edited; None outside a checkout."""
-    here = Path(__file__).resolve().parent
+def commit(here: Path = HERE) -> str | None:
+    """The commit of the checkout this code (the folder `here`) runs from, `+changes` where it was edited.
+
+    None outside a checkout, and inside one that only happens to hold the installed package.
+    """
     try:
+        if not _git(here, "ls-files", "--", "."):
+            return None
         head = _git(here, "rev-parse", "--short=12", "HEAD")
         edited = _git(here, "status", "--porcelain", "--untracked-files=no", "--", ".")
     except (OSError, subprocess.SubprocessError):

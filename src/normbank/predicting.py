@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
+import os
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import numpy as np
 
@@ -18,10 +22,12 @@ from . import images
 from .bundle import write_atomically
 from .data.files import list_images
 from .detector import Detector, Prediction
-from .errors import DataError, ImageError, UserError
+from .errors import DataError, ImageError, UserError, problem
 
 COLUMNS = ("path", "score", "threshold", "p_value", "is_anomalous", "error")
 Row = dict[str, Any]
+_LONGEST_NAME = 255  # bytes, of the usual file systems
+_CHUNK = 65536
 
 
 @dataclass(frozen=True)
@@ -51,52 +57,63 @@ class Outlets:
     overlays: Path | None = None
 
 
-def find_targets(paths: Sequence[str], stdin: IO[bytes] | None = None, *, null: bool = False) -> Iterator[Target]:
+class ByteStream(Protocol):
+    """What names are read from: `sys.stdin.buffer`, or an `io.BytesIO`."""
+
+    def read1(self, size: int = -1, /) -> bytes:
+        """What is there, up to `size` bytes; waits only where there is nothing. Empty at the end."""
+
+
+def find_targets(paths: Sequence[str], stdin: ByteStream | None = None, *, null: bool = False) -> Iterator[Target]:
     """The files meant by `paths`: folders are searched, `-` reads names from `stdin`, one a line (or NUL-separated).
 
-    DataError for a path that is not there. What stands on `stdin` is taken as it comes, so that a line can run all day.
+    DataError, at once, for a path that is not there and a folder without images. What stands on `stdin` is taken as it
+    comes, so that a line can run all day. Results about the images of a folder are filed by their names below it; where
+    several paths are given, and for single files, by their whole path, with `..` written `_..`.
     """
-    for text in paths:
-        if text == "-" and stdin is not None:
-            yield from _from_stream(stdin, b"\0" if null else b"\n")
-        else:
-            yield from _from_path(Path(text))
+    found = [_from_stream(stdin, null) if text == "-" and stdin else _from_path(text, len(paths)) for text in paths]
+    return chain.from_iterable(found)
 
 
-def _from_stream(stream: IO[bytes], separator: bytes) -> Iterator[Target]:
-    for name in _split(stream, separator):
+def _from_stream(stream: ByteStream, null: bool) -> Iterator[Target]:
+    for name in _split(stream, b"\0" if null else b"\n"):
         path = Path(name.decode(sys.getfilesystemencoding(), "surrogateescape"))
         yield Target(path, _inside(path))
 
 
-def _split(stream: IO[bytes], separator: bytes) -> Iterator[bytes]:
-    if separator == b"\n":
-        yield from (line.rstrip(b"\r\n") for line in stream if line.strip())
-        return
-    yield from (name for name in stream.read().split(separator) if name)
+def _split(stream: ByteStream, separator: bytes) -> Iterator[bytes]:
+    """The names on the stream, each as soon as its end has come."""
+    rest = b""
+    while chunk := stream.read1(_CHUNK):
+        *whole, rest = (rest + chunk).split(separator)
+        yield from _names(whole, separator)
+    yield from _names([rest], separator)
 
 
-def _from_path(path: Path) -> Iterator[Target]:
-    if not path.exists() and not path.is_symlink():
-        raise DataError(
-            f"{str(path)!r}: there is no such file or folder. Give image files, folders, or - for standard input."
-        )
+def _names(pieces: list[bytes], separator: bytes) -> Iterator[bytes]:
+    if separator == b"\n":  # written by Windows, perhaps
+        pieces = [piece.rstrip(b"\r") for piece in pieces if piece.strip()]
+    return (piece for piece in pieces if piece)
+
+
+def _from_path(text: str, count: int) -> list[Target]:
+    path = Path(text)
+    if not os.path.lexists(path):
+        do = "Give image files, folders, or - for names on standard input."
+        raise DataError(f"{text!r}: there is no such file or folder. {do}")
     if not path.is_dir():
-        yield Target(path, _inside(path))
-        return
+        return [Target(path, _inside(path))]
     listing = list_images(path)
     found = sorted({*listing.paths, *(name for name, _ in listing.skipped)})
     if not found:
-        raise DataError(
-            f"{str(path)!r}: no image in this folder. Expected files ending in {', '.join(images.SUFFIXES)}."
-        )
-    for name in found:
-        yield Target(Path(name), Path(name).relative_to(path))
+        raise DataError(f"{text!r}: no image in this folder. Expected files ending in {', '.join(images.SUFFIXES)}.")
+    below = _inside(path) if count > 1 else Path()
+    return [Target(Path(name), below / Path(name).relative_to(path)) for name in found]
 
 
 def _inside(path: Path) -> Path:
     """A path that stays inside an output folder, whatever the name."""
-    return Path(*(part for part in path.parts if part not in (path.anchor, "..")))
+    return Path(*("_.." if part == ".." else part for part in path.parts if part != path.anchor))
 
 
 def score_all(
@@ -113,22 +130,57 @@ def score_all(
     With `strict` the first broken file raises ImageError, after what came before it is written. UserError where an
     outlet cannot be written.
     """
+    _check_outlets(outlets)
     tally = Tally()
     with ExitStack() as stack:
-        writers = [*_writers(outlets, detector, stack), *([_shower(show)] if show else [])]
+        drawers = [*_drawers(outlets, detector)]
+        writers = [*_writers(outlets, stack), *([_shower(show)] if show else [])]
         for target, result in _results(detector, targets, batch_size):
-            _count(tally, result)
+            told = _draw(drawers, target, result)
+            _count(tally, told)
             for write in writers:
-                write(target, result)
-            if strict and isinstance(result, ImageError):
-                raise result
+                write(target, told)
+            if strict and isinstance(told, ImageError):
+                raise told
     return tally
+
+
+def _check_outlets(outlets: Outlets) -> None:
+    """What can be known to fail, and what would destroy something, before anything is opened."""
+    tables = [path for path in (outlets.csv, outlets.jsonl) if path]
+    if len(tables) == 2 and os.path.realpath(tables[0]) == os.path.realpath(tables[1]):
+        do = "Name another for one of them."
+        raise UserError(problem("--csv and --jsonl", expected="two files", came=f"{str(tables[0])!r} for both", do=do))
+    for path in tables:
+        if path.suffix.lower() in (*images.SUFFIXES, ".nbk") and path.exists():  # `--csv *.png`
+            came, do = "an image or a detector", "It would have been replaced: name another."
+            raise UserError(problem(repr(str(path)), expected="a file for results", came=came, do=do))
+    for folder in (outlets.maps, outlets.overlays):
+        if folder:
+            _make_folder(folder)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"folder {str(folder)!r} cannot be made: {error.strerror}. Name another.") from None
+
+
+def _draw(drawers: Sequence[Writer], target: Target, result: Prediction | ImageError) -> Prediction | ImageError:
+    """Draw what is asked for; the reason where the file, scored a moment ago, can be read no more."""
+    try:
+        for draw in drawers:
+            draw(target, result)
+    except ImageError as error:
+        return ImageError(str(target.path), f"{error.reason} (it changed after it was scored)")
+    return result
 
 
 def _results(
     detector: Detector, targets: Iterable[Target], batch_size: int
 ) -> Iterator[tuple[Target, Prediction | ImageError]]:
-    pending: list[Target] = []
+    pending: deque[Target] = deque()
 
     def sources() -> Iterator[Path]:
         for target in targets:
@@ -136,7 +188,7 @@ def _results(
             yield target.path
 
     for result in detector.stream(sources(), batch_size):
-        yield pending.pop(0), result
+        yield pending.popleft(), result
 
 
 def _count(tally: Tally, result: Prediction | ImageError) -> None:
@@ -147,26 +199,50 @@ def _count(tally: Tally, result: Prediction | ImageError) -> None:
     tally.anomalous += bool(result.is_anomalous)
 
 
-Writer = Callable[[Target, "Prediction | ImageError"], None]
+Writer = Callable[[Target, "Prediction | ImageError"], object]
 
 
-def _writers(outlets: Outlets, detector: Detector, stack: ExitStack) -> Iterator[Writer]:
-    if outlets.csv:
-        yield _csv_writer(_open(outlets.csv, stack))
-    if outlets.jsonl:
-        yield _jsonl_writer(_open(outlets.jsonl, stack))
+def _drawers(outlets: Outlets, detector: Detector) -> Iterator[Writer]:
     if outlets.maps:
         yield _map_writer(outlets.maps)
     if outlets.overlays:
         yield _overlay_writer(outlets.overlays, detector)
 
 
-def _open(path: Path, stack: ExitStack) -> IO[str]:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return stack.enter_context(path.open("w", encoding="utf-8", errors="surrogateescape", newline=""))
-    except OSError as error:
-        raise UserError(f"{str(path)!r} cannot be written: {error.strerror}. Name another file.") from None
+def _writers(outlets: Outlets, stack: ExitStack) -> Iterator[Writer]:
+    if outlets.csv:
+        yield _csv_writer(_Table(outlets.csv, stack))
+    if outlets.jsonl:
+        yield _jsonl_writer(_Table(outlets.jsonl, stack))
+
+
+class _Table:
+    """A text file written line by line, each of them at once; UserError names it where that fails."""
+
+    def __init__(self, path: Path, stack: ExitStack) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.file: IO[str] = path.open("w", encoding="utf-8", errors="surrogateescape", newline="")
+        except OSError as error:
+            raise self._failed(error) from None
+        stack.callback(self._close)
+
+    def write(self, line: str) -> None:
+        try:
+            self.file.write(line)
+            self.file.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise self._failed(error) from None
+
+    def _failed(self, error: OSError) -> UserError:
+        return UserError(f"{str(self.path)!r} cannot be written: {error.strerror}. Name another file, or make room.")
+
+    def _close(self) -> None:
+        with suppress(OSError):  # each line was flushed: what is left here has failed before
+            self.file.close()
 
 
 def row_of(target: Target, result: Prediction | ImageError) -> Row:
@@ -183,24 +259,15 @@ def row_of(target: Target, result: Prediction | ImageError) -> Row:
     }
 
 
-def _csv_writer(file: IO[str]) -> Writer:
-    writer = csv.DictWriter(file, COLUMNS)
+def _csv_writer(table: _Table) -> Writer:
+    writer = csv.DictWriter(table, COLUMNS)
     writer.writeheader()
-
-    def write(target: Target, result: Prediction | ImageError) -> None:
-        writer.writerow(row_of(target, result))
-        file.flush()
-
-    return write
+    return lambda target, result: writer.writerow(row_of(target, result))
 
 
-def _jsonl_writer(file: IO[str]) -> Writer:
-    def write(target: Target, result: Prediction | ImageError) -> None:
-        # ASCII escapes carry names that are not valid Unicode, too.
-        file.write(json.dumps(row_of(target, result)) + "\n")
-        file.flush()
-
-    return write
+def _jsonl_writer(table: _Table) -> Writer:
+    # ASCII escapes carry names that are not valid Unicode, too.
+    return lambda target, result: table.write(json.dumps(row_of(target, result)) + "\n")
 
 
 def _map_writer(folder: Path) -> Writer:
@@ -228,8 +295,14 @@ def _overlay_writer(folder: Path, detector: Detector) -> Writer:
 
 
 def _beside(folder: Path, target: Target, suffix: str) -> Path:
-    """folder/sub/name.jpg.png: the whole name is kept, so a.jpg and a.png do not meet."""
-    return folder / target.relative.with_name(target.relative.name + suffix)
+    """folder/sub/name.jpg.png: the whole name is kept, so a.jpg and a.png do not meet.
+
+    A name that would be too long for the disk is cut, and told from its likes by a digest.
+    """
+    name = os.fsencode(target.relative.name)
+    if len(name) + len(suffix) > _LONGEST_NAME:
+        name = name[:200] + f"~{hashlib.sha256(name).hexdigest()[:16]}".encode()
+    return folder / target.relative.with_name(os.fsdecode(name) + suffix)
 
 
 def _shower(show: Callable[[Row], None]) -> Writer:

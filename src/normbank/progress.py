@@ -15,25 +15,22 @@ _BAR_EVERY, _LINE_EVERY = 0.2, 30.0  # seconds
 
 
 class Progress:
-    """Shows how far `what` has come out of `total`; a context manager. Writes to standard error, or nothing if quiet."""
+    """Shows how far `what` has come out of `total` (0: not known yet); a context manager.
+
+    Writes to standard error, or nothing if quiet; and nothing before the first `update`, so that a question can be
+    asked until then.
+    """
 
     def __init__(self, what: str, total: int, *, quiet: bool = False) -> None:
         self.what, self.total, self.quiet = what, total, quiet
         self._last = self._start = time.monotonic()
         self._done_at_start: int | None = None
+        self._on_terminal = False
         self._bar: Bar | None = None
         self._task: TaskID | None = None
 
     def __enter__(self) -> Progress:
-        if not self.quiet and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-            from rich.progress import Progress as Bar
-
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self._bar = Bar(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True))
-            self._bar.start()
-            self._task = self._bar.add_task(self.what, total=self.total, note="")
+        self._on_terminal = not self.quiet and sys.stderr is not None and sys.stderr.isatty()
         return self
 
     def __exit__(
@@ -45,7 +42,7 @@ class Progress:
     def due(self) -> bool:
         """Whether enough time has passed to show something again."""
         return not self.quiet and time.monotonic() - self._last >= (
-            _BAR_EVERY if self._bar is not None else _LINE_EVERY
+            _BAR_EVERY if self._on_terminal else _LINE_EVERY
         )
 
     def update(self, done: int, note: str = "") -> None:
@@ -54,25 +51,37 @@ class Progress:
             return
         if self._done_at_start is None:
             self._done_at_start, self._start = done, time.monotonic()
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=done, note=note)
+        if self._on_terminal:
+            self._draw(done, note)
         elif self.due():
-            print(f"{self.what} {done}/{self.total}  {note}{self._time_left(done)}", file=sys.stderr, flush=True)
+            of_total = f"/{self.total}" if self.total else ""
+            print(f"{self.what} {done}{of_total}  {note}{self._time_left(done)}", file=sys.stderr, flush=True)
         else:
             return
         self._last = time.monotonic()
+
+    def _draw(self, done: int, note: str) -> None:
+        if self._bar is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self._bar = Bar(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True))
+            self._bar.start()
+            self._task = self._bar.add_task(self.what, total=self.total or None, note="")
+        if self._task is not None:
+            self._bar.update(self._task, completed=done, total=self.total or None, note=note)
 
     def update_total(self, done: int, total: int | None) -> None:
         """`done` of a `total` that is only known on the way, in the same unit."""
         if total is not None and total != self.total:
             self.total, self._done_at_start = total, None
-            if self._bar is not None and self._task is not None:
-                self._bar.update(self._task, total=total)
         self.update(done)
 
     def _time_left(self, done: int) -> str:
         advanced = done - (self._done_at_start or 0)
-        if advanced <= 0:
+        if advanced <= 0 or self.total < done:
             return ""
         left = (time.monotonic() - self._start) / advanced * (self.total - done)
         return f"  {left / 60:.0f} min left" if left >= 90 else f"  {left:.0f} s left"

@@ -20,6 +20,11 @@ EXTRAS = {
 }
 
 
+def printable(name: str) -> str:
+    """A file name on one line, whatever is in it: quoted and escaped where it has to be."""
+    return name if name.isprintable() else ascii(name)
+
+
 def manifest_json(detector: Detector) -> str:
     """The whole manifest."""
     return json.dumps(detector.manifest, indent=1)
@@ -29,10 +34,11 @@ def about_model(detector: Detector, path: Path) -> Iterator[str]:
     """What one asks first of a model: from what, how, for what images, with what threshold."""
     made, spec, known = detector.manifest, detector.spec, detector.calibration
     settings = made["settings"]
-    yield f"{path}: {path.stat().st_size / 2**20:.1f} MiB, format {made['format_version']}"
+    yield f"{printable(str(path))}: {path.stat().st_size / 2**20:.1f} MiB, format {made['format_version']}"
     yield f"made       {made['created']} by normbank {made['versions'].get('normbank')}, commit {made['commit']}"
     yield f"preset     {settings['preset']}, {settings['train']['steps']} steps, seed {settings['train']['seed']}"
-    yield f"trained on {made['data']['trained_on']} images of {made['data']['name']} ({made['data']['fingerprint'][:12]})"
+    source = f"{printable(made['data']['name'])} ({made['data']['fingerprint'][:12]})"
+    yield f"trained on {made['data']['trained_on']} images of {source}"
     yield f"took       {made['training_seconds']:.0f} s on {made['device']}, {made['precision']}"
     yield f"images     {spec.size} x {spec.size}, {spec.channels} channels, {spec.bits} bits; others: {spec.fit}"
     yield f"network    {made['parameters'] / 1e6:.1f} M parameters, widths {settings['model']['widths']}"
@@ -61,7 +67,8 @@ def about_machine() -> Iterator[str]:
     yield f"packages   {', '.join(f'{name} {version}' for name, version in found.items())}"
     cache = open_cache()
     files, size = cache.usage()
-    yield f"cache      {cache.folder}: {files} images, {size / 2**20:.0f} MiB; {_free(cache.folder)} free on the disk"
+    room = f"{_free(cache.folder)} free on the disk"
+    yield f"cache      {printable(str(cache.folder))}: {files} images, {size / 2**20:.0f} MiB; {room}"
     for name, (package, use) in EXTRAS.items():
         if package not in machine.versions(package):
             yield f"missing    {package}, for {use}: pip install 'normbank[{name}]'"

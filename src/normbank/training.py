@@ -160,6 +160,7 @@ class WholeFiles(CheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write `checkpoint` to `path`."""
         fresh = Path(path).with_suffix(".new")
+        fresh.parent.mkdir(parents=True, exist_ok=True)
         with fresh.open("wb") as file:
             torch.save(checkpoint, file)
             file.flush()

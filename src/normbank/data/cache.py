@@ -1,8 +1,9 @@
 """Decoded images on disk, so that no image is decoded twice.
 
 One file an image, named by the SHA-256 of its bytes and of the settings that shaped it: a changed file or setting is
-another name, and nothing can go stale. Files appear by rename, so two runs can share the folder; each carries a checksum,
-so that a cut or damaged one is made anew. The folder is kept under a bound by removing what was used longest ago.
+another name, and nothing can go stale. Files appear by rename, so two runs can share the folder; each carries a
+checksum, so that a cut or damaged one is made anew. The folder is kept under a bound by removing what was used longest
+ago.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from ..images import ImageSpec, Pixels
 from .samples import Sample
 
 DEFAULT_LIMIT = 4 * 2**30
-_SUFFIX, _CHECKSUM = ".pixels", 4  # an entry is its pixels and a CRC-32 of as many bytes
+_CHECKSUM = 4  # bytes of the CRC-32 after the pixels of an entry
 _FORGOTTEN = 3600.0  # seconds after which an unfinished entry belongs to a run that was killed
 
 
@@ -77,7 +78,7 @@ class Cache:
     def trim(self) -> None:
         """Remove what was used longest ago until `limit` holds, and what killed runs left half written."""
         held, now = 0, time.time()
-        for used, size, entry in sorted(_known(self._entries()), reverse=True):
+        for _, size, entry in sorted(_known(self._entries()), reverse=True):
             held += size
             if held > self.limit:
                 _remove(entry)
@@ -91,13 +92,13 @@ class Cache:
             shutil.rmtree(group, ignore_errors=True)
 
     def _entries(self) -> list[Path]:
-        return list(self.folder.glob(f"decoded-*/*/*{_SUFFIX}"))
+        return [entry for entry in self.folder.glob("decoded-*/*/*") if entry.suffix != ".tmp"]
 
     def _path(self, digest: str, spec: ImageSpec, suffix: str) -> Path:
         # The suffix tells .npy from the rest in decoding, so it is part of what shaped the pixels.
         shaped = f"{spec.size}-{spec.channels}-{spec.bits}-{spec.fit}-{suffix.lower()}"
         name = hashlib.sha256(f"{digest}-{shaped}".encode()).hexdigest()
-        return self.folder / "decoded-2" / name[:2] / f"{name}{_SUFFIX}"
+        return self.folder / "decoded-2" / name[:2] / f"{name}.pixels"
 
 
 def _known(entries: Iterable[Path]) -> Iterator[tuple[float, int, Path]]:

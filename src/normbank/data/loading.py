@@ -39,11 +39,16 @@ def find_spec(samples: Sequence[Sample], settings: Data) -> ImageSpec:
 
     The majority decides, so that one odd file among a thousand does not. Raises DataError where none can be opened.
     """
+    if not samples:
+        raise DataError("expected training images, got none. Name a folder that holds good images.")
     channels, bits = settings.channels, settings.bits
     if channels is None or bits is None:
         seen = Counter(kind for kind in ordered_map(_probe, samples) if kind is not None)
         if not seen:
-            raise DataError(f"none of the {len(samples)} training images can be opened: {_first_reason(samples)}")
+            raise DataError(
+                f"none of the {len(samples)} training images can be opened: {_first_reason(samples)}. "
+                f"Check that they are images of a kind that is read: {', '.join(images.SUFFIXES)}."
+            )
         (found_channels, found_bits), _ = seen.most_common(1)[0]
         channels, bits = channels or found_channels, bits or (16 if found_bits == 16 else 8)
     return ImageSpec(settings.size, channels, bits, settings.fit)
@@ -53,18 +58,20 @@ def load_all(
     samples: Sequence[Sample], spec: ImageSpec, cache: Cache, progress: Callable[[int], None] | None = None
 ) -> Loaded:
     """Decode every sample through the cache. Broken ones are listed in `skipped` with the reason, in order."""
-    pixels, kept, digests, skipped = [], [], [], []
+    pixels = np.empty((len(samples), spec.size, spec.size, spec.channels), spec.dtype)
+    kept: list[Sample] = []
+    digests: list[str] = []
+    skipped: list[Skipped] = []
     for done, (sample, result) in enumerate(load_each(samples, spec, cache), start=1):
         if isinstance(result, ImageError):
             skipped.append(Skipped(sample.name, result.reason))
         else:
-            pixels.append(result[0])
-            digests.append(result[1])
+            pixels[len(kept)], digest = result
+            digests.append(digest)
             kept.append(sample)
         if progress:
             progress(done)
-    empty = np.empty((0, spec.size, spec.size, spec.channels), spec.dtype)
-    return Loaded(np.stack(pixels) if pixels else empty, tuple(kept), tuple(digests), tuple(skipped))
+    return Loaded(pixels[: len(kept)], tuple(kept), tuple(digests), tuple(skipped))
 
 
 def load_each(
@@ -83,13 +90,16 @@ def load_each(
 
 def ordered_map(function: Callable[[T], R], items: Sequence[T], threads: int = 2) -> Iterator[R]:
     """`map` on a few threads, in order and never more than a few items ahead (decoding releases Python's lock)."""
-    with ThreadPoolExecutor(threads) as pool:
+    pool = ThreadPoolExecutor(threads)
+    try:
         waiting = deque(pool.submit(function, item) for item in items[:_AHEAD])
         for item in items[_AHEAD:]:
             yield waiting.popleft().result()
             waiting.append(pool.submit(function, item))
         while waiting:
             yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)  # whoever stops early, by Ctrl-C for one, does not wait for the rest
 
 
 def _probe(sample: Sample) -> tuple[int, int] | None:
@@ -104,4 +114,4 @@ def _first_reason(samples: Sequence[Sample]) -> str:
         images.probe(samples[0].path, samples[0].frame)
     except ImageError as error:
         return str(error)
-    return "no reason found"
+    return "it can now"  # the file came, or came back, in between

@@ -1,0 +1,582 @@
+"""The optimisation: determinism, the order of the images, interruptions at every step, precision and devices."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import tiny_config, weave
+
+from normbank import machine, training
+from normbank.config import Config
+from normbank.errors import TrainingError
+from normbank.images import Pixels
+from normbank.model.unet import build
+from normbank.progress import Progress
+from normbank.training import Batches, OtherRunError, Trained, difference, optimise
+
+STEPS, EVERY = 7, 3  # the last stretch is cut short
+IDENTITY = {"data.size": 32, "train.steps": STEPS, "fingerprint of the images": "a1b2"}
+
+
+class Watch(Progress):
+    """Progress that calls `at(step)` after each step: where tests interrupt."""
+
+    def __init__(self, at: Callable[[int], None], first: int = 1) -> None:
+        super().__init__("training", STEPS, quiet=True)
+        self.at, self.step = at, first - 1
+
+    def due(self) -> bool:
+        """Asked once a step."""
+        self.step += 1
+        self.at(self.step)
+        return False
+
+
+def images(count: int = 13, channels: int = 3, dtype: type = np.uint8) -> Pixels:
+    """[count, 32, 32, channels] of woven texture."""
+    woven = np.stack([weave(number, 32) for number in range(count)])
+    scaled = woven.astype(np.uint16) * 257 if dtype is np.uint16 else woven
+    return np.ascontiguousarray(scaled[..., np.arange(channels) % 3])
+
+
+def settings(**more: object) -> Config:
+    """A network that is trained in a tenth of a second."""
+    return tiny_config(**{"train__steps": STEPS, "train__checkpoint_every": EVERY, **more})
+
+
+def trained(
+    folder: Path,
+    config: Config | None = None,
+    pixels: Pixels | None = None,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+    identity: dict[str, object] | None = None,
+) -> Trained:
+    return optimise(
+        config or settings(),
+        images() if pixels is None else pixels,
+        folder / "checkpoint.ckpt",
+        identity=identity or IDENTITY,
+        resume=resume,
+        progress=progress or Progress("training", STEPS, quiet=True),
+    )
+
+
+def weights(result: Trained) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in result.network.state_dict().items()}
+
+
+def assert_same(a: Trained, b: Trained) -> None:
+    """The same weights and the same curve, to the last bit."""
+    assert a.curve == b.curve
+    first, second = weights(a), weights(b)
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """The run that nothing interrupted."""
+    return trained(tmp_path_factory.mktemp("whole"))
+
+
+def interrupt_at(step: int, error: BaseException | None = None) -> Watch:
+    def at(now: int) -> None:
+        if now == step:
+            if error is not None:
+                raise error
+            signal.raise_signal(signal.SIGINT)
+
+    return Watch(at)
+
+
+# the order of the images
+
+
+def test_batches_by_hand() -> None:
+    order = [np.random.default_rng([5, r]).permutation(3) for r in range(3)]
+    row = np.concatenate(order)
+    batches = Batches(np.zeros((3, 2, 2, 1), np.uint8), batch_size=4, seed=5)
+    assert batches.indices(0).tolist() == row[:4].tolist()
+    assert batches.indices(1).tolist() == row[4:8].tolist()
+
+
+@pytest.mark.parametrize(("count", "batch"), [(1, 1), (1, 5), (7, 7), (7, 3), (7, 20), (20, 7), (13, 4)])
+def test_each_image_comes_once_a_round_whatever_the_batch(count: int, batch: int) -> None:
+    batches = Batches(np.zeros((count, 2, 2, 1), np.uint8), batch, seed=3)
+    row = np.concatenate([batches.indices(step) for step in range(count * 3)])
+    for start in range(0, len(row), count):
+        assert sorted(row[start : start + count]) == list(range(count))
+
+
+def test_batches_are_a_function_of_seed_and_step() -> None:
+    pixels = images()
+    one, other = Batches(pixels, 4, seed=1), Batches(pixels, 4, seed=1)
+    late = one[9]
+    one[0]
+    assert torch.equal(late, other[9])
+    assert not np.array_equal(one.indices(9), Batches(pixels, 4, seed=2).indices(9))
+    assert not np.array_equal(one.indices(0), one.indices(13))  # another round, another order
+
+
+@pytest.mark.parametrize(("dtype", "white"), [(np.uint8, 255), (np.uint16, 65535)])
+def test_batches_are_images_between_0_and_1(dtype: type, white: int) -> None:
+    pixels = np.zeros((1, 2, 2, 3), dtype)
+    pixels[0, 0, 1] = (white, 1, 0)
+    batch = Batches(pixels, 1, seed=0)[0]
+    assert batch.shape == (1, 3, 2, 2)
+    assert batch.dtype == torch.float32
+    assert batch[0, :, 0, 1].tolist() == pytest.approx([1, 1 / white, 0], rel=1e-6)
+
+
+# determinism
+
+
+@pytest.mark.parametrize("precision", ["32", "bf16"])
+def test_the_same_seed_gives_the_same_weights_to_the_last_bit(tmp_path: Path, precision: str) -> None:
+    config = settings(train__precision=precision)
+    first = trained(tmp_path / "a", config)
+    torch.rand(100)  # the caller's own random numbers do not matter
+    np.random.rand(100)
+    assert_same(first, trained(tmp_path / "b", config))
+    other = trained(tmp_path / "c", settings(train__precision=precision, train__seed=1))
+    assert not torch.equal(first.network.state_dict()["head.weight"], other.network.state_dict()["head.weight"])
+
+
+def test_precisions_differ_and_are_named(tmp_path: Path, whole: Trained) -> None:
+    half = trained(tmp_path, settings(train__precision="bf16"))
+    assert (whole.precision, half.precision) == ("32-true", "bf16-mixed")
+    assert not torch.equal(whole.network.state_dict()["head.weight"], half.network.state_dict()["head.weight"])
+    assert all(value.dtype != torch.bfloat16 for value in half.network.state_dict().values())
+
+
+def test_the_loss_falls(tmp_path: Path) -> None:
+    curve = trained(tmp_path, tiny_config(train__steps=60, train__checkpoint_every=20)).curve
+    assert [step for step, _ in curve] == [20, 40, 60]
+    assert curve[2][1] < 0.8 * curve[0][1]
+
+
+def test_the_curve_holds_the_mean_loss_of_each_stretch(whole: Trained) -> None:
+    """Against a loop of one's own: the same batches, Adam and cosine, the same losses."""
+    torch.manual_seed(0)
+    config = settings()
+    network = build(config, 3).to(memory_format=torch.channels_last)
+    optimiser = torch.optim.Adam(network.parameters(), lr=0.002)
+    losses = []
+    for step in range(STEPS):
+        for group in optimiser.param_groups:
+            group["lr"] = 0.002 * (1 + np.cos(np.pi * step / STEPS)) / 2
+        x = Batches(images(), 4, seed=0)[step]
+        loss = training.total_loss(x, network(x), ssim_weight=0.1, window=11, sigma=1.5)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    means = [np.mean(losses[:3]), np.mean(losses[3:6]), losses[6]]
+    assert [step for step, _ in whole.curve] == [3, 6, 7]
+    assert [loss for _, loss in whole.curve] == pytest.approx(means, rel=1e-4)
+
+
+def test_the_caller_s_pytorch_is_left_as_it_was(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    state, threads = torch.random.get_rng_state(), torch.get_num_threads()
+    trained(tmp_path, settings(train__threads=threads + 1, train__steps=1))
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert torch.get_num_threads() == threads
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize(("asked", "used"), [(1, 1), (2, 2), (None, machine.cpu_count())])
+def test_the_threads_asked_for_are_used(tmp_path: Path, asked: int | None, used: int) -> None:
+    seen = []
+    config = settings(train__threads=asked, train__steps=1)
+    trained(tmp_path, config, progress=Watch(lambda _: seen.append(torch.get_num_threads())))
+    assert set(seen) == {used}
+
+
+# interruptions
+
+
+@pytest.mark.parametrize("step", range(1, STEPS + 1))
+def test_interrupted_at_any_step_and_resumed_it_ends_the_same(tmp_path: Path, whole: Trained, step: int) -> None:
+    with pytest.raises(RuntimeError, match="pulled"):
+        trained(tmp_path, progress=interrupt_at(step, RuntimeError("the plug was pulled")))
+    checkpoint = tmp_path / "checkpoint.ckpt"
+    assert checkpoint.exists() == (step > EVERY)
+    seen: list[int] = []
+    done = EVERY * ((step - 1) // EVERY)  # what the last checkpoint holds
+    assert_same(whole, trained(tmp_path, resume=True, progress=Watch(seen.append, first=done + 1)))
+    assert len(seen) == STEPS - done
+
+
+def test_interrupted_after_every_step_it_still_ends(tmp_path: Path, whole: Trained) -> None:
+    config = settings(train__checkpoint_every=1)
+    for _ in range(STEPS - 1):
+        with pytest.raises(RuntimeError):
+            trained(tmp_path, config, resume=True, progress=interrupt_at(2, RuntimeError("again")))
+    result = trained(tmp_path, config, resume=True)
+    assert torch.equal(result.network.state_dict()["head.weight"], whole.network.state_dict()["head.weight"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_at_once_and_it_goes_on(tmp_path: Path, whole: Trained, number: signal.Signals) -> None:
+    seen: list[int] = []
+
+    def at(step: int) -> None:
+        seen.append(step)
+        if step == 5:
+            signal.raise_signal(number)
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path, progress=Watch(at))
+    assert seen[-1] == 5
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert_same(whole, trained(tmp_path, resume=True))
+
+
+def test_a_caller_s_own_handler_of_sigterm_is_kept(tmp_path: Path) -> None:
+    came = []
+    before = signal.signal(signal.SIGTERM, lambda *_: came.append(True))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            trained(tmp_path, progress=Watch(lambda step: signal.raise_signal(signal.SIGTERM) if step == 4 else None))
+        assert came
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_it_trains_outside_the_main_thread(tmp_path: Path, whole: Trained) -> None:
+    results: list[Trained] = []
+    thread = threading.Thread(target=lambda: results.append(trained(tmp_path)))
+    thread.start()
+    thread.join()
+    assert_same(whole, results[0])
+
+
+def test_stopped_in_the_middle_of_a_step(tmp_path: Path, whole: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = 0
+    real = training.total_loss
+
+    def cut(*arguments: object, **more: object) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 5:
+            raise KeyboardInterrupt
+        return real(*arguments, **more)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "total_loss", cut)
+        with pytest.raises(KeyboardInterrupt):
+            trained(tmp_path)
+    assert_same(whole, trained(tmp_path, resume=True))
+
+
+def test_a_finished_run_resumed_gives_the_same_without_a_step(tmp_path: Path, whole: Trained) -> None:
+    trained(tmp_path)
+    seen: list[int] = []
+    again = trained(tmp_path, resume=True, progress=Watch(seen.append))
+    assert_same(whole, again)
+    assert not seen
+
+
+def test_resumed_with_other_checkpoint_steps_it_ends_the_same(tmp_path: Path, whole: Trained) -> None:
+    with pytest.raises(RuntimeError):
+        trained(tmp_path, progress=interrupt_at(5, RuntimeError("stop")))
+    for every, stop in ((2, 2), (5, 1)):  # from 3 to 4, and on from there
+        with pytest.raises(RuntimeError):
+            trained(
+                tmp_path,
+                settings(train__checkpoint_every=every),
+                resume=True,
+                progress=interrupt_at(stop, RuntimeError("stop")),
+            )
+    result = trained(tmp_path, settings(train__checkpoint_every=5), resume=True)
+    for name, value in whole.network.state_dict().items():
+        assert torch.equal(value, result.network.state_dict()[name]), name
+
+
+def test_seconds_add_up_over_interruptions(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError):
+        trained(tmp_path, progress=interrupt_at(4, RuntimeError("stop")))
+    before = torch.load(tmp_path / "checkpoint.ckpt", weights_only=True)["callbacks"]["Journal"]["seconds"]
+    assert 0 < before < trained(tmp_path, resume=True).seconds
+
+
+def test_resume_without_a_checkpoint_starts_at_the_beginning(tmp_path: Path, whole: Trained) -> None:
+    assert_same(whole, trained(tmp_path, resume=True))
+
+
+def test_without_resume_a_checkpoint_is_passed_over(tmp_path: Path, whole: Trained) -> None:
+    trained(tmp_path, settings(train__seed=4))
+    assert_same(whole, trained(tmp_path))
+
+
+# the checkpoint file
+
+
+def test_the_checkpoint_holds_no_code(tmp_path: Path) -> None:
+    trained(tmp_path)
+    state = torch.load(tmp_path / "checkpoint.ckpt", weights_only=True)
+    assert state["global_step"] == STEPS
+    assert state["callbacks"]["Journal"]["identity"] == IDENTITY
+    assert [entry.name for entry in tmp_path.iterdir()] == ["checkpoint.ckpt"]
+
+
+def test_nothing_is_written_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.setattr("tempfile.tempdir", str(elsewhere))
+    (tmp_path / "run").mkdir()
+    trained(tmp_path / "run")
+    assert not list(elsewhere.iterdir())
+
+
+def test_another_run_s_checkpoint_is_refused_and_told_apart(tmp_path: Path) -> None:
+    trained(tmp_path)
+    other = {**IDENTITY, "train.steps": 500}
+    with pytest.raises(OtherRunError, match=r"other settings or images \(train.steps was 7 and is 500\)") as caught:
+        trained(tmp_path, resume=True, identity=other)
+    assert isinstance(caught.value, TrainingError)
+    assert "--overwrite" in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_difference_by_hand() -> None:
+    assert difference({"a": 1, "b": 2}, {"a": 1, "b": None}) == "b was 2 and is None"
+    assert difference({"a": 1}, {"b": 2}) == "a was 1 and is None; b was None and is 2"
+    many = difference(dict.fromkeys("abcde", 1), dict.fromkeys("abcde", 2))
+    assert many == "a was 1 and is 2; b was 1 and is 2; c was 1 and is 2; and 2 more"
+
+
+@pytest.mark.parametrize("harm", ["cut", "empty", "text", "not ours", "folder"])
+def test_a_damaged_checkpoint_is_refused_in_words(tmp_path: Path, harm: str) -> None:
+    trained(tmp_path)
+    checkpoint = tmp_path / "checkpoint.ckpt"
+    content = checkpoint.read_bytes()
+    checkpoint.unlink()
+    if harm == "folder":
+        checkpoint.mkdir()
+    elif harm == "not ours":
+        torch.save({"weights": torch.zeros(3)}, checkpoint)
+    else:
+        checkpoint.write_bytes({"cut": content[: len(content) // 2], "empty": b"", "text": b"hello"}[harm])
+    with pytest.raises(TrainingError, match="cannot be read: expected what an interrupted training wrote") as caught:
+        trained(tmp_path, resume=True)
+    assert str(checkpoint) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+def test_a_checkpoint_with_code_in_it_is_refused(tmp_path: Path) -> None:
+    class Harm:
+        def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+            return os.system, ("touch harmed",)
+
+    torch.save({"callbacks": {"Journal": {"identity": Harm()}}}, tmp_path / "checkpoint.ckpt")
+    with pytest.raises(TrainingError, match="cannot be read"):
+        trained(tmp_path, resume=True)
+
+
+def test_a_kill_while_the_checkpoint_is_written_leaves_the_one_before(
+    tmp_path: Path, whole: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes = 0
+    real = os.fsync
+
+    def killed(handle: int) -> None:
+        nonlocal writes
+        writes += 1
+        if writes == 2:
+            raise KeyboardInterrupt
+        real(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.os, "fsync", killed)
+        with pytest.raises(KeyboardInterrupt):
+            trained(tmp_path)
+    fresh = tmp_path / "checkpoint.new"
+    fresh.write_bytes(fresh.read_bytes()[:1000])  # as a kill would leave it
+    assert torch.load(tmp_path / "checkpoint.ckpt", weights_only=True)["global_step"] == EVERY
+    assert_same(whole, trained(tmp_path, resume=True))
+    assert not fresh.exists()
+
+
+def test_a_full_disk_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device", "checkpoint.new")
+
+    monkeypatch.setattr(training.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        trained(tmp_path)
+    assert not (tmp_path / "checkpoint.ckpt").exists()
+
+
+# numbers that are none
+
+
+def test_a_loss_that_is_no_number_stops_it_in_words(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"the loss became nan at step \d+: expected a finite number") as caught:
+        trained(tmp_path, settings(train__learning_rate=1e30))
+    assert "Lower train.learning_rate (now 1e+30)" in str(caught.value)
+
+
+def test_weights_that_are_no_numbers_after_the_last_step_are_refused(tmp_path: Path) -> None:
+    def at(step: int) -> None:
+        if step == STEPS:
+            tasks[0].network.head.bias.data.fill_(float("nan"))
+
+    tasks: list[training.Task] = []
+    real = training.Task.__init__
+
+    def remember(self: training.Task, *arguments: object) -> None:
+        real(self, *arguments)  # type: ignore[arg-type]
+        tasks.append(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training.Task, "__init__", remember)
+        with pytest.raises(TrainingError, match="weights that are not finite"):
+            trained(tmp_path, progress=Watch(at))
+
+
+# devices, precision, depth
+
+
+def test_a_device_that_is_not_there_is_told_with_those_that_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    for name in ("cuda", "mps", "tpu"):
+        with pytest.raises(TrainingError, match=rf"expected auto or one this machine has \(cpu\), got '{name}'"):
+            trained(tmp_path, settings(train__device=name))
+    assert not list(tmp_path.iterdir())
+
+
+def test_auto_takes_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = settings(train__device="auto").train
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    for there, expected in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        assert training._device(config) == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "fast", "dtype", "accelerator", "expected"),
+    [
+        ("auto", True, np.uint8, "cpu", "bf16-mixed"),
+        ("auto", False, np.uint8, "cpu", "32-true"),
+        ("auto", True, np.uint8, "mps", "32-true"),
+        ("auto", True, np.uint16, "cpu", "32-true"),  # bfloat16 has 8 bits
+        ("bf16", False, np.uint16, "cpu", "bf16-mixed"),
+        ("32", True, np.uint8, "cpu", "32-true"),
+    ],
+)
+def test_precision(
+    monkeypatch: pytest.MonkeyPatch, asked: str, fast: bool, dtype: type, accelerator: str, expected: str
+) -> None:
+    monkeypatch.setattr(machine, "has_fast_bf16", lambda: fast)
+    known = settings(train__precision=asked).train
+    assert training._precision(known, accelerator, np.zeros((1, 2, 2, 1), dtype)) == expected
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_any_channels_and_depth(tmp_path: Path, channels: int, dtype: type) -> None:
+    result = trained(tmp_path, settings(train__precision="auto"), images(channels=channels, dtype=dtype))
+    shape = result.network(torch.zeros(2, channels, 32, 32)).shape
+    assert shape == (2, channels, 32, 32)
+
+
+def test_the_low_bits_of_16_reach_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images that differ in their low 8 bits alone are different inputs, in training as well."""
+    low = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 1)).astype(np.uint16)
+    seen: list[torch.Tensor] = []
+    real = training.total_loss
+
+    def spy(x: torch.Tensor, *arguments: object, **more: object) -> torch.Tensor:
+        seen.append(x.detach().clone())
+        return real(x, *arguments, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(training, "total_loss", spy)
+    trained(tmp_path, settings(train__precision="auto"), low + 40000)
+    values = torch.cat(seen).unique()
+    assert len(values) == 256
+    assert torch.allclose(values * 65535, torch.arange(40000, 40256).float(), atol=0.01)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"data__size": 16, "model__partitions": (8, 2)},
+        {"data__size": 64, "model__partitions": (64, 1)},
+        {"data__size": 24, "model__widths": (4, 8)},  # L = p
+        {"model__widths": (3, 5, 7, 9), "model__memory_levels": 1, "model__partitions": (2,), "model__items": (3,)},
+        {"model__memory_levels": 0, "model__partitions": (), "model__items": ()},
+        {"model__memory": "none"},
+        {"model__shrinkage": "soft", "model__renormalise": False},
+        {"model__shrinkage": "none", "model__temperature": 0.1},
+        {"train__ssim_weight": 0.0},
+        {"train__ssim_window": 3, "train__ssim_sigma": 0.5},
+    ],
+    ids=str,
+)
+def test_settings_reach_the_network(tmp_path: Path, whole: Trained, more: dict[str, object]) -> None:
+    config = settings(**more)
+    size = config.data.size
+    result = trained(tmp_path, config, images()[:, :size, :size] if size <= 32 else images().repeat(2, 1).repeat(2, 2))
+    assert result.network(torch.zeros(1, 3, size, size)).shape == (1, 3, size, size)
+    assert result.curve != whole.curve
+    memories = [m.partitions for m in result.network.modules() if hasattr(m, "items") and hasattr(m, "partitions")]
+    assert memories == ([] if config.model.memory == "none" else list(config.model.partitions))
+
+
+# whole processes
+
+SCRIPT = """
+    import sys, os, signal
+    from pathlib import Path
+    sys.path.insert(0, {tests!r})
+    from test_training import Watch, trained
+    from normbank import training
+
+    def at(step):
+        if step == int(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    if sys.argv[2] == "write":
+        real, writes = os.fsync, []
+        def killed(handle):
+            writes.append(handle)
+            os.kill(os.getpid(), signal.SIGKILL) if len(writes) == 2 else real(handle)
+        training.os.fsync = killed
+        at = lambda step: None
+    trained(Path(sys.argv[1]), progress=Watch(at))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["1", "5", "7", "write"])
+def test_kill_9_loses_at_most_the_steps_since_the_checkpoint(tmp_path: Path, whole: Trained, when: str) -> None:
+    script = textwrap.dedent(SCRIPT).format(tests=str(Path(__file__).parent))
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path), when], check=False, timeout=120)
+    assert done.returncode == -signal.SIGKILL
+    kept = tmp_path / "checkpoint.ckpt"
+    held = torch.load(kept, weights_only=True)["global_step"] if kept.exists() else 0
+    assert held == {"1": 0, "5": 3, "7": 6, "write": 3}[when]
+    assert_same(whole, trained(tmp_path, resume=True))
