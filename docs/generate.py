@@ -31,9 +31,10 @@ _EXIT_CODES = f"""## Exit codes
 | --- | --- |
 | 0 | done |
 | 1 | a fault of ours, with a traceback: please report it |
-| 2 | a mistake in what was given: one message says what was expected, what came and what to do |
+| {cli.MISTAKE} | a mistake in what was given: one message says what was expected, what came and what to do |
 | {cli.ANOMALY_FOUND} | `normbank predict --fail-on-anomaly`: an image is anomalous |
-| {cli.INTERRUPTED} | interrupted with Ctrl-C; a message says what is left and how to go on |
+| {cli.INTERRUPTED}, {cli.TERMINATED} | ended by Ctrl-C or by SIGTERM; a message says what is left |
+| {cli.READER_LEFT} | the reader of the output left before the end |
 """
 
 _SETTINGS = """## Settings

@@ -41,9 +41,9 @@ def weave(seed: int, side: int = SIDE) -> np.ndarray:
     return (height[..., None] + rng.normal(0, 5, (side, side, 3)) + (150, 120, 90)).clip(0, 255).astype(np.uint8)
 
 
-def defective(seed: int, kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """A texture with a dark line or a bright square in it, and its mask [SIDE, SIDE] uint8, 255 where it is."""
-    image, mask = weave(seed), np.zeros((SIDE, SIDE), np.uint8)
+def defective(seed: int, kind: str, side: int = SIDE) -> tuple[np.ndarray, np.ndarray]:
+    """A texture with a dark line or a bright square in it, and its mask [side, side] uint8, 255 where it is."""
+    image, mask = weave(seed, side), np.zeros((side, side), np.uint8)
     at = 8 + seed % 20
     if kind == "scratch":
         mask[at : at + 4, 6:42] = 255
@@ -60,15 +60,15 @@ def save(path: Path, pixels: np.ndarray) -> Path:
     return path
 
 
-def make_tiny(root: Path, train: int = 24, test: int = 6, each_kind: int = 4) -> Path:
+def make_tiny(root: Path, train: int = 24, test: int = 6, each_kind: int = 4, side: int = SIDE) -> Path:
     """An MVTec AD tree: train/good, test/good, test/scratch, test/spot, ground_truth; returns `root`."""
     for number in range(train):
-        save(root / "train" / "good" / f"{number:03d}.png", weave(number))
+        save(root / "train" / "good" / f"{number:03d}.png", weave(number, side))
     for number in range(test):
-        save(root / "test" / "good" / f"{number:03d}.png", weave(1000 + number))
+        save(root / "test" / "good" / f"{number:03d}.png", weave(1000 + number, side))
     for base, kind in enumerate(KINDS, start=2):
         for number in range(each_kind):
-            image, mask = defective(1000 * base + number, kind)
+            image, mask = defective(1000 * base + number, kind, side)
             save(root / "test" / kind / f"{number:03d}.png", image)
             save(root / "ground_truth" / kind / f"{number:03d}_mask.png", mask)
     return root

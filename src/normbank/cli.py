@@ -2,24 +2,82 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
-from .errors import UserError
+from .errors import UserError, problem
+from .progress import printable
 
 if TYPE_CHECKING:
     from .config import Config
     from .data.samples import Dataset
     from .detector import Detector
 
-ANOMALY_FOUND, INTERRUPTED = 3, 130
+MISTAKE, ANOMALY_FOUND = 2, 3
+INTERRUPTED, TERMINATED, READER_LEFT = (128 + number for number in (2, 15, 13))  # as the shell counts signals
+
+_FREE, _MEND = "Free space", "Mend the permissions, or name another place"
+_REMEDIES = {
+    errno.ENOSPC: _FREE,
+    errno.EDQUOT: _FREE,
+    errno.EFBIG: _FREE,
+    errno.EACCES: _MEND,
+    errno.EPERM: _MEND,
+    errno.EROFS: _MEND,
+    errno.ENOTDIR: "Part of that path is a file: name another",
+    errno.EEXIST: "A file has that name: name another",
+    errno.EISDIR: "It is a folder: name a file",
+    errno.ENAMETOOLONG: "Name a shorter one",
+    errno.ENOENT: "It was there before, or is a link that leads nowhere: look",
+}
+
+
+class _Commands(TyperGroup):
+    """The commands, with one place where what goes wrong in them becomes a message and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            result = super().invoke(ctx)
+            if sys.stdout:
+                sys.stdout.flush()
+            return result
+        except UserError as error:
+            _fail(str(error))
+        except BrokenPipeError:  # the reader of our output has left, which is its right
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # where Python will flush the rest to
+            raise typer.Exit(READER_LEFT) from None
+        except OSError as error:
+            if error.errno not in _REMEDIES:
+                raise
+            _fail(f"{error.filename or 'output'}: {error.strerror}. {_REMEDIES[error.errno]}, and run it again.")
+        except (KeyboardInterrupt, typer.Abort) as error:
+            _note(f"\nnormbank: interrupted. {error}".rstrip())
+            raise typer.Exit(_stopped_by.pop() if _stopped_by else INTERRUPTED) from None
+
+
+_stopped_by: list[int] = []  # the exit code of the signal that came, where it is not Ctrl-C
+
+
+def _terminate(*_: object) -> None:
+    """What `kill` and a shutdown ask for is what Ctrl-C asks for."""
+    _stopped_by.append(TERMINATED)
+    raise KeyboardInterrupt
+
 
 app = typer.Typer(
     name="normbank",
-    help="Learns what normal images look like from normal images alone; says how far a new image is from normal, and where.",
+    cls=_Commands,
+    help="Learns what normal images look like from normal images alone; "
+    "says how far a new image is from normal, and where.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -96,7 +154,7 @@ def evaluate(
     strict: Strict = False,
 ) -> None:
     """Measure a detector on the test images of DATA: AUROC, AP, F1, AUPRO, whole and by kind of defect."""
-    _need("evaluate", "scipy")
+    _need("evaluate", "scipy", *(("jinja2", "matplotlib") if report else ()))
     from .judging import judge
 
     detector = _load(model, threads)
@@ -130,7 +188,7 @@ def predict(
     if fail_on_anomaly and detector.calibration.threshold is None:
         raise UserError(f"--fail-on-anomaly: {model} has no threshold. {detector.calibration.note}")
     outlets = Outlets(csv, jsonl, maps, overlays)
-    targets = find_targets(paths or ["-"], sys.stdin.buffer, null=null)
+    targets = find_targets(paths or ["-"], _stdin(explicit=bool(paths)), null=null)
     show = _show_broken if csv or jsonl else _show_row
     with _interruptible("What was scored so far is written."):
         tally = score_all(detector, targets, outlets, strict=strict, show=show, batch_size=batch)
@@ -186,11 +244,17 @@ def download(
     from .progress import Progress
 
     def accept(licence: str) -> bool:
-        print(licence)
-        return yes or typer.confirm("Do you accept this licence?")
+        _note(licence)
+        if not yes and not (sys.stdin and sys.stdin.isatty()):
+            raise UserError("the licence above has to be accepted before anything is fetched: repeat with --yes")
+        return yes or typer.confirm("Do you accept this licence?", err=True)
 
-    with _interruptible("What came is kept; the same command goes on from there."), Progress("fetching", 0) as progress:
-        path = fetch(name, out, category, base_url=base_url, accept=accept, progress=progress.update_total)
+    with _interruptible("What came is kept; the same command goes on from there."), Progress("MB", 0) as shown:
+
+        def progress(done: int, total: int | None) -> None:
+            shown.update_total(done // 10**6, total and total // 10**6)
+
+        path = fetch(name, out, category, base_url=base_url, accept=accept, progress=progress)
     print(path)
 
 
@@ -207,43 +271,44 @@ def cache(clear: Annotated[bool, typer.Option("--clear", help="remove every entr
 
 
 def main() -> NoReturn:
-    """Run the command line: exit code 0 done, 2 the user's mistake (one message), 1 a fault of ours."""
-    try:
-        app()
-    except UserError as error:
-        _fail(str(error))
-    except OSError as error:
-        if isinstance(error, BrokenPipeError):  # the reader of our output has left, which is its right
-            sys.stderr.close()
-            sys.exit(0)
-        if error.filename is None and error.errno is None:
-            raise
-        _fail(f"{error.filename or 'output'}: {error.strerror}. Free space, or mend the permissions, and run it again.")
+    """Run the command line; leaves with its exit code.
+
+    0 done, 2 the user's mistake (one message), 3 an anomaly where that was asked for, 1 a fault of ours; 130, 143 and
+    141 where Ctrl-C, a termination or the reader of a pipe ended it.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
+    if sys.stdout:  # a file name may hold what the encoding cannot; where it can, its very bytes are printed
+        known = sys.stdout.encoding.lower() == "utf-8"
+        sys.stdout.reconfigure(errors="surrogateescape" if known else "backslashreplace")  # type: ignore[union-attr]
+    app()
     sys.exit(0)
 
 
 def _fail(message: str) -> NoReturn:
-    print(f"normbank: {message}", file=sys.stderr)
-    sys.exit(2)
+    _note(f"normbank: {message}")
+    raise typer.Exit(MISTAKE)
 
 
 def _note(text: str) -> None:
-    print(text, file=sys.stderr)
+    with contextlib.suppress(BrokenPipeError):  # no one listens
+        print(text, file=sys.stderr, flush=True)
 
 
-class _interruptible:  # noqa: N801 - reads as a verb where it is used
-    """Turns Ctrl-C into one line that says what is left, and exit code 130."""
+@contextlib.contextmanager
+def _interruptible(what_is_left: str) -> Iterator[None]:
+    """Where Ctrl-C comes, it is answered with what is left."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(what_is_left) from None
 
-    def __init__(self, what_is_left: str) -> None:
-        self.what_is_left = what_is_left
 
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, KeyboardInterrupt):
-            _note(f"\nnormbank: interrupted. {self.what_is_left}")
-            raise typer.Exit(INTERRUPTED)
+def _stdin(*, explicit: bool) -> Any:
+    """Names on standard input; UserError where no one can have meant to type them."""
+    if sys.stdin is None or (sys.stdin.isatty() and not explicit):
+        do = "For the images of this folder: normbank predict MODEL ."
+        raise UserError(problem("PATH", expected="images, folders, or names on standard input", came="none", do=do))
+    return sys.stdin.buffer
 
 
 def _need(extra: str, *modules: str) -> None:
@@ -292,18 +357,13 @@ def _show_row(row: dict[str, Any]) -> None:
         _show_broken(row)
         return
     verdict = {True: "anomalous", False: "normal", None: "no threshold"}[row["is_anomalous"]]
-    p_value = "" if row["p_value"] is None else f"p={row['p_value']:.3f}"
-    print(f"{row['score']:.6g}\t{verdict}\t{p_value}\t{_printable(row['path'])}", flush=True)
+    p_value = "" if row["p_value"] is None else f"p={row['p_value']:.3g}"
+    print(f"{row['score']:.6g}\t{verdict}\t{p_value}\t{printable(row['path'])}", flush=True)
 
 
 def _show_broken(row: dict[str, Any]) -> None:
     if row["error"]:
-        _note(f"skipped {_printable(row['path'])}: {row['error']}")
-
-
-def _printable(name: str) -> str:
-    """A file name on one line, whatever is in it."""
-    return name if name.isprintable() else ascii(name)
+        _note(f"skipped {printable(row['path'])}: {row['error']}")
 
 
 if __name__ == "__main__":

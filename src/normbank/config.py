@@ -6,10 +6,11 @@ Four groups: `Data`, `Model`, `Train`, `Score`; together a `Config`. Each defaul
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -58,7 +59,7 @@ class Model(_Frozen):
     partitions: tuple[int, ...] = Field((16, 16, 16, 8), description="k of levels 1..p, along the height (paper)")
     items: tuple[int, ...] = Field((150, 200, 200, 200), description="m of levels 1..p, items a memory unit (paper)")
     shrinkage: Literal["soft", "hard", "none"] = Field(
-        "soft", description="soft: max(0, w - t), Eq. 4 (paper); hard: w where w > t; none: w"
+        "soft", description="soft: max(0, w - t), Eq. 4 (paper); hard: w where w > t (a step of 1 %); none: w"
     )
     shrink_threshold: float | None = Field(None, ge=0, lt=1, description="delta_m; none: 1/m (paper)")
     renormalise: bool = Field(False, description="divide the shrunk weights by their sum (ours; the paper does not)")
@@ -327,16 +328,14 @@ def _split_assignment(text: str) -> tuple[str, str]:
 def _parse(text: str, dotted: str) -> Any:
     """JSON where it is JSON; `none` is null where the field may be null; `8,4,2` is a list; else the text itself."""
     group, field = dotted.split(".")
-    choices = get_args(_groups()[group].model_fields[field].annotation)
-    if text in choices:  # "32" names a precision, it is not a number there
-        return text
+    kind = _groups()[group].model_fields[field].annotation
+    choices = get_args(kind)
     if text.lower() == "none" and type(None) in choices:
         return None
-    for candidate in (text, f"[{text}]" if "," in text else text):
-        try:
-            return json.loads(candidate)
-        except json.JSONDecodeError:
-            continue
+    if text in choices or str in (kind, *choices):  # "32" may name a precision, and "2024" a folder
+        return text
+    with contextlib.suppress(json.JSONDecodeError):
+        return json.loads(f"[{text.strip('[](), ')}]" if get_origin(kind) is tuple else text)
     return text
 
 

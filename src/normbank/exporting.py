@@ -17,7 +17,7 @@ def export_files(detector: Detector, out: Path) -> list[Path]:
     """
     parts = {
         "model.onnx": detector.graph,
-        "manifest.json": json.dumps(detector.manifest, indent=1).encode(),
+        "manifest.json": json.dumps(detector.manifest, indent=1).encode() + b"\n",
     }
     for name, content in parts.items():
         write_atomically(out / name, content)

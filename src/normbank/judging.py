@@ -13,8 +13,7 @@ from .data.samples import Dataset, Sample
 from .detector import Detector
 from .errors import ImageError
 from .evaluation import METRICS, Evaluation, evaluate, to_test
-from .progress import Progress
-from .telling import printable
+from .progress import Progress, printable
 
 if TYPE_CHECKING:
     from .report.page import Examined
@@ -38,7 +37,7 @@ def judge(
         found = evaluate(detector, dataset, strict=strict, progress=progress.update)
     found.context["model_name"] = model_name
     if json_file:
-        write_atomically(json_file, json.dumps(found.to_dict(dataset.root), indent=1, allow_nan=False).encode())
+        write_atomically(json_file, json.dumps(found.to_dict(dataset.root), indent=1, allow_nan=False).encode() + b"\n")
     yield from table(found)
     if report:
         yield f"report: {write_page(detector, found, report)}"
@@ -75,11 +74,11 @@ def table(found: Evaluation) -> Iterator[str]:
         f"{counts['good']} good, {counts['anomalous']} anomalous ({counts['with_mask']} with a mask), "
         f"{len(found.skipped)} skipped, {counts['left_out']} left out as seen in training"
     )
-    kinds = {"all": {**found.metrics, "count": counts["anomalous"]}}
-    kinds |= {printable(kind): values for kind, values in found.kinds.items()}
-    width = max(map(len, kinds))
+    whole: dict[str, float | int | None] = {**found.metrics, "count": counts["anomalous"]}
+    kinds = [("all", whole), *((printable(kind), values) for kind, values in found.kinds.items())]
+    width = max(len(kind) for kind, _ in kinds)
     yield f"{'':{width}}  count  " + "  ".join(METRICS)
-    for kind, values in kinds.items():
+    for kind, values in kinds:
         cells = (f"{_cell(values[name]):>{len(name)}}" for name in METRICS)
         yield f"{kind:{width}}  {values['count']:5}  " + "  ".join(cells)
     for name, reason in found.reasons.items():

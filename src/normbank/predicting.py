@@ -28,6 +28,7 @@ COLUMNS = ("path", "score", "threshold", "p_value", "is_anomalous", "error")
 Row = dict[str, Any]
 _LONGEST_NAME = 255  # bytes, of the usual file systems
 _CHUNK = 65536
+_LARGEST_OVERLAY = 4096  # pixels a side; drawing takes some 100 bytes a pixel
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Outlets:
-    """Where results go; None: nowhere. `maps` and `overlays` are folders."""
+    """Where results go; None: nowhere. `maps` and `overlays` are folders; overlays have 4,096 pixels a side at most."""
 
     csv: Path | None = None
     jsonl: Path | None = None
@@ -281,17 +282,23 @@ def _map_writer(folder: Path) -> Writer:
 
 
 def _overlay_writer(folder: Path, detector: Detector) -> Writer:
-    from .report.overlays import save_overlay
+    from .report.overlays import resized, save_overlay, to_rgb
 
     scale = float(detector.manifest["map_scale"])
 
     def write(target: Target, result: Prediction | ImageError) -> None:
         if isinstance(result, Prediction):
             original = images.read(target.path)
-            path = _beside(folder, target, ".png")
-            save_overlay(path, original, result.anomaly_map, scale, original.shape[:2], fit=detector.spec.fit)
+            size = _shown_size(*original.shape[:2])
+            picture, path = resized(to_rgb(original), size), _beside(folder, target, ".png")
+            save_overlay(path, picture, result.anomaly_map, scale, size, fit=detector.spec.fit)
 
     return write
+
+
+def _shown_size(height: int, width: int) -> tuple[int, int]:
+    share = min(1.0, _LARGEST_OVERLAY / max(height, width))
+    return max(1, round(height * share)), max(1, round(width * share))
 
 
 def _beside(folder: Path, target: Target, suffix: str) -> Path:

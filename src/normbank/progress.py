@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a line now and then elsewhere."""
+"""What a terminal shows: the progress of long work as a bar (a line now and then elsewhere), and names on one line."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 _BAR_EVERY, _LINE_EVERY = 0.2, 30.0  # seconds
+
+
+def printable(name: str) -> str:
+    """A file name on one line, whatever is in it: quoted and escaped where it has to be."""
+    return name if name.isprintable() else ascii(name)
 
 
 class Progress:

@@ -11,6 +11,7 @@ from pathlib import Path
 from . import machine
 from .data.cache import open_cache
 from .detector import Detector
+from .progress import printable
 
 EXTRAS = {
     "deep": ("opencv-python-headless", "16-bit colour images"),
@@ -18,11 +19,6 @@ EXTRAS = {
     "train": ("torch", "normbank train"),
     "demo": ("scikit-image", "normbank demo"),
 }
-
-
-def printable(name: str) -> str:
-    """A file name on one line, whatever is in it: quoted and escaped where it has to be."""
-    return name if name.isprintable() else ascii(name)
 
 
 def manifest_json(detector: Detector) -> str:

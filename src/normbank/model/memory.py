@@ -16,6 +16,9 @@ from torch.nn import functional
 from ..config import Model
 
 
+RAMP = 0.01  # width of the step of the hard shrinkage, in thresholds
+
+
 class Recall(NamedTuple):
     """What a memory answers: features of the query's shape, and the weights over its items where it has any."""
 
@@ -34,14 +37,16 @@ def address(similarity: Tensor, *, shrinkage: str, threshold: float, renormalise
     """Weights over the last axis from cosines (Eq. 3 and 4).
 
     `similarity` [..., m] in [-1, 1] -> weights [..., m] in [0, 1]. Eq. 3 is a softmax (of cosines / temperature;
-    the paper's is 1). Eq. 4 is the soft shrinkage max(0, w - threshold); "hard" keeps w where w > threshold.
+    the paper's is 1). Eq. 4 is the soft shrinkage max(0, w - threshold); "hard" keeps w where w > threshold, rising
+    from 0 to w over the first RAMP of the threshold: with a jump there, the last digit of a sum would decide a read, and
+    another processor or ONNX Runtime would reconstruct visibly otherwise (MemAE's form has such an epsilon, too).
     With `renormalise` the weights are divided by their sum; where all were shrunk to 0 they stay 0.
     """
     weights = torch.softmax(similarity / temperature, dim=-1)
     if shrinkage == "soft":
         weights = torch.relu(weights - threshold)
     elif shrinkage == "hard":
-        weights = torch.where(weights > threshold, weights, torch.zeros_like(weights))
+        weights = weights * ((weights - threshold) / max(RAMP * threshold, 1e-12)).clamp(0, 1)
     if renormalise:
         weights = weights / weights.sum(dim=-1, keepdim=True).clamp_min(1e-12)
     return weights

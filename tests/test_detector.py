@@ -1,0 +1,290 @@
+"""Using a trained detector: what it takes, what it gives, and what it does without."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny import defective, save, weave
+
+import normbank
+from normbank import images
+from normbank.bundle import Bundle, read_bundle, write_bundle
+from normbank.calibration import Calibration
+from normbank.detector import Detector, Prediction
+from normbank.errors import BundleError, ConfigError, ImageError
+
+HEAVY = {"torch", "lightning", "onnx", "safetensors", "pydantic", "scipy", "matplotlib", "jinja2", "typer", "rich"}
+
+
+@pytest.fixture(scope="module")
+def detector(tiny_model):
+    return normbank.load(tiny_model)
+
+
+@pytest.fixture(scope="module")
+def parts(tiny_model):
+    return read_bundle(tiny_model)
+
+
+@pytest.fixture(scope="module")
+def woven():
+    """Eight images as the model takes them, the last two defective."""
+    arrays = [weave(n) for n in range(6)] + [defective(7, "spot")[0], defective(8, "scratch")[0]]
+    return [images.load(array, images.ImageSpec(32, 3, 8)) for array in arrays]
+
+
+def same(one: Prediction, other: Prediction) -> bool:
+    plain = dataclasses.astuple(one)[:4] == dataclasses.astuple(other)[:4]
+    return plain and np.array_equal(one.anomaly_map, other.anomaly_map)
+
+
+# ---------------------------------------------------------------- what it does without
+
+USE = """
+import sys, time
+start = time.perf_counter()
+import normbank
+from normbank.detector import load
+took = time.perf_counter() - start
+found = normbank.load(sys.argv[1]).predict(sys.argv[2])
+import json
+print(json.dumps([took, found.score, sorted({name.partition(".")[0] for name in sys.modules})]))
+"""
+
+
+def test_scoring_needs_numpy_pillow_and_onnx_runtime_only(tiny_model, tiny_data, detector):
+    image = tiny_data / "test" / "spot" / "000.png"
+    run = subprocess.run([sys.executable, "-c", USE, tiny_model, image], capture_output=True, text=True, check=True)
+    took, score, modules = json.loads(run.stdout)
+    assert run.stderr == ""
+    assert HEAVY.isdisjoint(modules), HEAVY & set(modules)
+    assert took < 1
+    assert score == pytest.approx(detector.predict(image).score, rel=1e-6)
+
+
+def test_the_package_itself_is_imported_in_a_moment():
+    code = "import sys, normbank; print(sorted({'numpy', 'PIL', 'onnxruntime'} & {*sys.modules}), normbank.__version__)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == f"[] {normbank.__version__}\n"
+    assert normbank.Detector is Detector
+    with pytest.raises(AttributeError, match="module 'normbank' has no attribute 'train'"):
+        normbank.train  # noqa: B018
+
+
+# ---------------------------------------------------------------- what it takes
+
+
+def test_a_path_as_text_a_path_an_array_and_a_list_are_the_same(detector, tmp_path):
+    path = save(tmp_path / "a.png", weave(70))
+    found = [detector.predict(str(path)), detector.predict(path), detector.predict(weave(70))]
+    found += detector.predict([str(path), path, weave(70)])
+    assert len(found) == 6
+    assert all(same(one, found[0]) for one in found)
+    assert detector.predict([]) == []
+
+
+@pytest.mark.parametrize("shape", [(48, 48), (48, 48, 1), (48, 48, 3), (1, 1, 3), (200, 31, 3)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_grey_colour_deep_and_odd_sizes(detector, shape, dtype):
+    image = np.resize(weave(71), shape).astype(dtype) * (257 if dtype is np.uint16 else 1)
+    found = detector.predict(image)
+    assert found.anomaly_map.shape == (32, 32)
+    assert same(found, detector.predict(images.load(image, detector.spec)))
+
+
+def test_grey_is_the_same_as_grey_in_three_channels(detector):
+    grey = weave(72)[..., 0]
+    assert same(detector.predict(grey), detector.predict(np.dstack([grey] * 3)))
+    fits = grey[:32, :32]  # resizing rounds 8 and 16 bits differently
+    assert same(detector.predict(fits), detector.predict(fits.astype(np.uint16) * 257))
+
+
+def test_the_callers_array_is_left_alone(detector):
+    image = weave(73)
+    before = image.copy()
+    detector.predict(image)
+    assert np.array_equal(image, before)
+
+
+BAD = {
+    "float": (np.zeros((8, 8, 3), np.float32), r"'array': expected uint8 or uint16 values, got float32"),
+    "channels": (np.zeros((8, 8, 4), np.uint8), r"'array': expected 3 channels, as the model was made for, got 4"),
+    "axes": (np.zeros((2, 8, 8, 3), np.uint8), r"'array': expected an image H x W or H x W x C, got shape"),
+    "empty": (np.zeros((0, 8, 3), np.uint8), r"'array': expected an image"),
+    "gone": ("gone.png", r"'gone.png': cannot be read: No such file or directory"),
+    "nul": ("a\0.png", r"cannot be read: embedded null byte"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_cannot_be_used_is_named(detector, name):
+    source, message = BAD[name]
+    with pytest.raises(ImageError, match=message):
+        detector.predict(source)
+
+
+def test_the_first_of_a_list_that_cannot_be_used_is_named(detector):
+    with pytest.raises(ImageError, match=r"'array 1': expected uint8"):
+        detector.predict([weave(1), weave(2) / 255, "gone.png"])
+    with pytest.raises(ImageError, match=r"'gone.png': cannot be read"):
+        detector.predict([weave(1), "gone.png", weave(2) / 255])
+
+
+def test_something_else_altogether_is_named_by_its_type(detector):
+    with pytest.raises(ImageError, match=r"'Image': expected a path or an array H x W x C"):
+        detector.predict([Image.fromarray(weave(1))])
+    (found,) = detector.stream([None])
+    assert isinstance(found, ImageError)
+    assert found.path == "NoneType"
+
+
+# ---------------------------------------------------------------- what it gives
+
+
+def test_a_prediction_holds_raw_numbers(detector):
+    found = detector.predict(defective(5, "spot")[0])
+    assert [field.name for field in dataclasses.fields(found)] == [
+        "score", "threshold", "p_value", "is_anomalous", "anomaly_map"
+    ]  # fmt: skip
+    assert type(found.score) is float
+    assert found.anomaly_map.dtype == np.float32
+    assert found.anomaly_map.shape == (32, 32)
+    assert (found.anomaly_map >= 0).all()
+    assert found.score == pytest.approx(float(found.anomaly_map.sum(dtype=np.float64)), rel=1e-5)  # section III-C
+    assert found.score > 1  # no sigmoid, no clamp
+    assert found.is_anomalous is True
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        found.score = 0.0  # type: ignore[misc]
+
+
+def test_the_graph_gives_score_map_and_reconstruction(detector, woven):
+    outputs = detector.run(np.stack(woven))
+    assert outputs.scores.shape == (8,)
+    assert outputs.anomaly_maps.shape == (8, 32, 32)
+    assert outputs.reconstructions.shape == (8, 32, 32, 3)
+    errors = np.abs(np.stack(woven) / 255 - outputs.reconstructions).mean(axis=3)  # Eq. 1
+    for number, error in enumerate(errors):
+        half = np.sort(error.ravel())[: 32 * 32 // 2]  # delta_h = 0.5
+        corrected = np.where(error > half.mean(), error - half.mean(), 0)  # Eq. 6
+        assert np.allclose(outputs.anomaly_maps[number], corrected, rtol=0, atol=1e-5)
+        assert outputs.scores[number] == pytest.approx(corrected.sum(), rel=1e-4)
+
+
+def test_verdicts_are_those_of_the_calibration(detector, parts, woven):
+    known = Calibration.from_dict(parts.manifest["calibration"])
+    assert len(known.scores) == 12
+    for found in detector.predict(woven):
+        at_least = sum(score >= found.score for score in known.scores)
+        assert found.p_value == (1 + at_least) / 13
+        assert found.threshold == known.threshold == max(known.scores)
+        assert found.is_anomalous == (found.score > max(known.scores))
+        assert found.is_anomalous == (found.p_value <= known.promised_rate)
+
+
+def test_held_out_images_score_what_the_calibration_holds(detector, parts, tiny_data):
+    names = parts.manifest["data"]["held_out"]
+    found = sorted(detector.predict(tiny_data / name).score for name in names)
+    assert found == pytest.approx(parts.manifest["calibration"]["scores"], rel=1e-6)
+
+
+def test_without_held_out_images_there_is_no_verdict(parts):
+    bare = Calibration((), 0.01).to_dict()
+    found = Detector(Bundle({**parts.manifest, "calibration": bare}, b"", parts.graph)).predict(weave(1))
+    assert (found.threshold, found.p_value, found.is_anomalous) == (None, None, None)
+    assert found.score > 0
+
+
+# ---------------------------------------------------------------- neighbours, batches, threads
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 8, 100])
+def test_batches_do_not_matter(detector, woven, batch_size):
+    alone = [detector.predict(image) for image in woven]
+    together = list(detector.stream(woven, batch_size))
+    for one, other in zip(alone, together, strict=True):
+        assert one.score == pytest.approx(other.score, rel=1e-6)
+        assert np.allclose(one.anomaly_map, other.anomaly_map, rtol=0, atol=1e-6)
+
+
+def test_neighbours_do_not_matter(detector, woven):
+    extremes = [np.zeros_like(woven[0]), np.full_like(woven[0], 255)]
+    first = next(iter(detector.stream([woven[0], *woven[1:]])))
+    other = next(iter(detector.stream([woven[0], *extremes * 3])))
+    last = list(detector.stream([*extremes * 3, woven[0]]))[-1]
+    for found in (other, last):
+        assert found.score == pytest.approx(first.score, rel=1e-6)
+        assert np.allclose(found.anomaly_map, first.anomaly_map, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("threads", [0, 1, 2])
+def test_threads_do_not_matter(tiny_model, detector, woven, threads):
+    for one, other in zip(normbank.load(tiny_model, threads).predict(woven), detector.predict(woven), strict=True):
+        assert one.score == pytest.approx(other.score, rel=1e-6)
+
+
+def test_numbers_that_make_no_sense_are_named(tiny_model, detector):
+    with pytest.raises(ConfigError, match="threads: expected 0 or more, got -1"):
+        normbank.load(tiny_model, -1)
+    with pytest.raises(ConfigError, match="batch_size: expected 1 or more, got 0"):
+        next(detector.stream([weave(1)], 0))
+
+
+# ---------------------------------------------------------------- streams
+
+
+def test_a_stream_reports_in_place_and_goes_on(detector, tmp_path):
+    (tmp_path / "text.png").write_text("no picture")
+    sources = [weave(1), tmp_path / "gone.png", weave(2), str(tmp_path / "text.png"), weave(3)[..., :2]]
+    for batch_size in (1, 2, 16):
+        found = list(detector.stream(sources, batch_size))
+        assert [type(one) for one in found] == [Prediction, ImageError, Prediction, ImageError, ImageError]
+        assert found[1].path == str(tmp_path / "gone.png")
+        assert found[3].reason.startswith("is not an image of a known format")
+        assert same(found[2], detector.predict(weave(2)))
+
+
+def test_a_stream_takes_no_more_than_a_batch_ahead(detector):
+    taken = []
+
+    def endless():
+        while True:
+            taken.append(1)
+            yield weave(len(taken) % 3)
+
+    stream = detector.stream(endless(), batch_size=4)
+    for number in range(1, 10):
+        assert isinstance(next(stream), Prediction)
+        assert len(taken) == 4 * -(-number // 4)
+
+
+def test_a_stream_of_nothing_or_of_broken_files_alone(detector):
+    assert list(detector.stream([])) == []
+    assert [type(found) for found in detector.stream(["a", "b", "c"], 2)] == [ImageError] * 3
+
+
+# ---------------------------------------------------------------- detectors that are none
+
+
+def test_a_manifest_that_lacks_something(parts, tmp_path):
+    for number, lacking in enumerate(["image", "calibration"]):
+        manifest = {name: value for name, value in parts.manifest.items() if name != lacking}
+        write_bundle(tmp_path / f"{number}.nbk", Bundle(manifest, parts.weights, parts.graph))
+        with pytest.raises(BundleError, match=rf"{number}.nbk': its manifest lacks what is expected: '{lacking}'"):
+            normbank.load(tmp_path / f"{number}.nbk")
+
+
+def test_a_graph_that_cannot_be_run(parts, tmp_path):
+    write_bundle(tmp_path / "model.nbk", Bundle(parts.manifest, parts.weights, b"no graph"))
+    with pytest.raises(BundleError, match=r"model.nbk': its graph cannot be run by ONNX Runtime \d.*try a newer"):
+        normbank.load(tmp_path / "model.nbk")
+
+
+def test_a_missing_model(tmp_path):
+    with pytest.raises(BundleError, match=r"gone.nbk' cannot be read: No such file"):
+        normbank.load(str(tmp_path / "gone.nbk"))

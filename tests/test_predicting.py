@@ -1,0 +1,411 @@
+"""Scoring many files: where their names come from, where the results go, and what is left when something fails."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hostile import BROKEN, make_hostile
+from limits import no_room
+from PIL import Image
+from tiny import defective, save, weave
+
+import normbank
+from normbank import predicting
+from normbank.bundle import Bundle, read_bundle
+from normbank.detector import Detector
+from normbank.errors import BundleError, DataError, ImageError, UserError
+from normbank.predicting import COLUMNS, Outlets, Tally, Target, find_targets, score_all
+from normbank.report.overlays import overlay, to_original
+
+
+@pytest.fixture(scope="module")
+def detector(tiny_model):
+    return normbank.load(tiny_model)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two good images, a defective one, a broken one, in two levels."""
+    root = tmp_path / "images"
+    save(root / "a.png", weave(300))
+    save(root / "sub" / "b.png", weave(301))
+    save(root / "sub" / "spot.bmp", defective(302, "spot")[0])
+    (root / "broken.png").write_text("no picture")
+    return root
+
+
+def rows_of(path):
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def lines_of(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def names(targets):
+    return [(str(target.path), str(target.relative)) for target in targets]
+
+
+# ---------------------------------------------------------------- names
+
+
+def test_a_folder_is_searched_and_its_results_are_filed_by_the_names_in_it(folder):
+    (folder / "notes.txt").write_text("no image, and not called one")
+    (folder / "folder.png").mkdir()
+    found = names(find_targets([str(folder)]))
+    assert [relative for _, relative in found] == [
+        "a.png", "broken.png", "folder.png", "sub/b.png", "sub/spot.bmp"
+    ]  # fmt: skip
+    assert [path for path, _ in found] == [str(folder / relative) for _, relative in found]
+
+
+def test_files_are_taken_whatever_their_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("notes.txt").write_text("")
+    assert names(find_targets(["notes.txt", str(tmp_path / "notes.txt")])) == [
+        ("notes.txt", "notes.txt"),
+        (str(tmp_path / "notes.txt"), str(tmp_path / "notes.txt").lstrip("/")),
+    ]
+
+
+def test_several_folders_do_not_meet(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for kind in "ab":
+        save(tmp_path / kind / "x.png", weave(1))
+    assert [relative for _, relative in names(find_targets(["a", "./b"]))] == ["a/x.png", "b/x.png"]
+
+
+def test_what_is_not_there_and_what_is_empty_is_said_at_once(tmp_path):
+    save(tmp_path / "a.png", weave(1))
+    with pytest.raises(DataError, match=r"gone.png': there is no such file or folder\. Give image files, folders,"):
+        find_targets([str(tmp_path / "a.png"), str(tmp_path / "gone.png")])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"empty': no image in this folder\. Expected files ending in \.png, \.jpg"):
+        find_targets([str(tmp_path / "empty")])
+    with pytest.raises(DataError, match="'-': there is no such file"):
+        find_targets(["-"])
+
+
+def test_a_link_that_leads_nowhere_is_a_target(tmp_path):
+    (tmp_path / "link.png").symlink_to(tmp_path / "nowhere")
+    assert len(names(find_targets([str(tmp_path / "link.png")]))) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "null", "expected"),
+    [
+        (b"a.png\nb c.png\n", False, ["a.png", "b c.png"]),
+        (b"a.png\r\nb.png", False, ["a.png", "b.png"]),
+        (b"\n  \n\na.png\n", False, ["a.png"]),
+        (b"two\nlines.png\0 b.png \0", True, ["two\nlines.png", " b.png "]),
+        (b"\0\0a.png", True, ["a.png"]),
+        ("検査 ü.png\n".encode() + b"latin_\xe9.png\n", False, ["検査 ü.png", "latin_\udce9.png"]),
+        (b"", False, []),
+        (b"", True, []),
+    ],
+)
+def test_names_on_standard_input(text, null, expected):
+    assert [path for path, _ in names(find_targets(["-"], io.BytesIO(text), null=null))] == expected
+
+
+@pytest.mark.parametrize("null", [False, True])
+def test_names_that_come_in_pieces_longer_than_any_chunk(null):
+    wanted = [f"{number}_{'x' * 200}.png" for number in range(1000)]
+    text = ("\0" if null else "\n").join(wanted).encode()
+    assert [path for path, _ in names(find_targets(["-"], io.BytesIO(text), null=null))] == wanted
+
+
+@pytest.mark.parametrize(("null", "end"), [(False, b"\n"), (True, b"\0")])
+def test_a_name_is_answered_when_it_has_come_not_when_the_stream_ends(detector, tmp_path, null, end):
+    path, shown, answered = save(tmp_path / "a.png", weave(1)), [], threading.Event()
+    read, write = os.pipe()
+
+    def answer(row):
+        shown.append(row["path"])
+        answered.set()
+
+    with os.fdopen(read, "rb") as stream:
+        targets = find_targets(["-"], stream, null=null)
+        work = threading.Thread(target=score_all, args=(detector, targets, Outlets()), kwargs={
+            "show": answer, "batch_size": 1
+        })  # fmt: skip
+        work.start()
+        for number in range(1, 4):
+            answered.clear()
+            os.write(write, os.fsencode(path) + end)
+            assert answered.wait(10)
+            assert len(shown) == number
+        os.close(write)
+        work.join(10)
+    assert not work.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("name", "inside"),
+    [
+        ("../../x.png", "_../_../x.png"),
+        ("/etc/x.png", "etc/x.png"),
+        ("a/../../x.png", "a/_../_../x.png"),
+        ("./a//x.png", "a/x.png"),
+        ("//x.png", "x.png"),
+        ("..", "_.."),
+        ("...png", "...png"),
+    ],
+)
+def test_no_name_leads_out_of_the_output_folder(name, inside):
+    ((path, relative),) = names(find_targets(["-"], io.BytesIO(name.encode())))
+    assert relative == inside
+    assert path == str(Path(name))
+
+
+# ---------------------------------------------------------------- results
+
+
+def test_csv_and_jsonl_hold_a_row_for_every_file(detector, folder, tmp_path):
+    outlets = Outlets(csv=tmp_path / "new" / "o.csv", jsonl=tmp_path / "o.jsonl")
+    tally = score_all(detector, find_targets([str(folder)]), outlets)
+    rows, lines = rows_of(outlets.csv), lines_of(outlets.jsonl)
+    assert tuple(rows[0]) == COLUMNS == tuple(lines[0])
+    assert [row["path"] for row in rows] == [line["path"] for line in lines]
+    for row, line in zip(rows, lines, strict=True):
+        assert row == {name: "" if value is None else str(value) for name, value in line.items()}
+        if line["error"] is None:
+            found = detector.predict(line["path"])
+            assert line["score"] == pytest.approx(found.score, rel=1e-6)
+            assert (line["threshold"], line["p_value"]) == (found.threshold, found.p_value)
+            assert line["is_anomalous"] is found.is_anomalous
+    broken = lines[1]
+    assert broken["error"] == "is not an image of a known format, whatever its name says"
+    assert [broken[name] for name in COLUMNS[1:5]] == [None] * 4
+    assert tally == Tally(scored=3, anomalous=sum(bool(line["is_anomalous"]) for line in lines), broken=1)
+    assert lines[-1]["is_anomalous"] is True
+
+
+def test_maps_are_the_raw_numbers_and_overlays_the_originals_size(detector, folder, tmp_path):
+    save(folder / "long.png", np.resize(weave(3), (20, 90, 3)))
+    outlets = Outlets(maps=tmp_path / "maps", overlays=tmp_path / "heat")
+    score_all(detector, find_targets([str(folder)]), outlets)
+    expected = {"a.png", "long.png", "sub/b.png", "sub/spot.bmp"}
+    for root, suffix in ((outlets.maps, ".npy"), (outlets.overlays, ".png")):
+        assert {str(path.relative_to(root)) for path in root.rglob("*.*")} == {name + suffix for name in expected}
+    for name in expected:
+        found = detector.predict(folder / name).anomaly_map
+        kept = np.load(outlets.maps / f"{name}.npy", allow_pickle=False)
+        assert kept.dtype == np.float32
+        assert np.allclose(kept, found, rtol=0, atol=1e-6)
+        original = np.asarray(Image.open(folder / name))
+        drawn = np.asarray(Image.open(outlets.overlays / f"{name}.png"))
+        at_size = to_original(found, original.shape[:2])
+        expected_picture = overlay(original, at_size, detector.manifest["map_scale"])
+        assert np.abs(drawn.astype(int) - expected_picture).max() <= 1
+
+
+@pytest.mark.parametrize("fit", ["pad", "crop"])
+def test_overlays_lie_where_the_model_looked(tiny_model, tmp_path, fit):
+    made = read_bundle(tiny_model)
+    detector = Detector(Bundle({**made.manifest, "image": {**made.manifest["image"], "fit": fit}}, b"", made.graph))
+    wide = np.resize(weave(3), (24, 72, 3))
+    path = save(tmp_path / "wide.png", wide)
+    score_all(detector, find_targets([str(path)]), Outlets(overlays=tmp_path / "heat"))
+    (drawn,) = (tmp_path / "heat").rglob("*.png")
+    expected = overlay(wide, to_original(detector.predict(wide).anomaly_map, (24, 72), fit), made.manifest["map_scale"])
+    assert np.abs(np.asarray(Image.open(drawn)).astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize(("shape", "size"), [((3, 9000), (4096, 1)), ((8192, 64), (32, 4096)), ((64, 4096), (4096, 64))])
+def test_overlays_of_very_large_images_are_smaller(detector, tmp_path, shape, size):
+    path = save(tmp_path / "large.png", np.resize(weave(3), (*shape, 3)))
+    score_all(detector, find_targets([str(path)]), Outlets(overlays=tmp_path / "heat"))
+    (drawn,) = (tmp_path / "heat").rglob("*.png")
+    assert Image.open(drawn).size == size
+
+
+def test_the_same_stem_does_not_meet(detector, tmp_path):
+    for suffix in ("png", "bmp", "tiff"):
+        save(tmp_path / "in" / f"x.{suffix}", weave(len(suffix)))
+    score_all(detector, find_targets([str(tmp_path / "in")]), Outlets(maps=tmp_path / "out"))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["x.bmp.npy", "x.png.npy", "x.tiff.npy"]
+
+
+def test_outputs_stay_in_their_folder(detector, tmp_path, monkeypatch):
+    save(tmp_path / "x.png", weave(1))
+    work = tmp_path / "work" / "deeper"
+    work.mkdir(parents=True)
+    monkeypatch.chdir(work)
+    listed = io.BytesIO(f"../../x.png\n{tmp_path}/x.png\n".encode())
+    score_all(detector, find_targets(["-"], listed), Outlets(maps=Path("maps"), overlays=Path("heat")))
+    assert sorted(str(path) for path in work.rglob("*.np?") if path.is_file()) == sorted(
+        [str(work / "maps/_../_../x.png.npy"), f"{work}/maps{tmp_path}/x.png.npy"]
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["work", "x.png"]
+
+
+def test_a_link_among_the_outputs_is_replaced_not_followed(detector, tmp_path):
+    save(tmp_path / "in" / "x.png", weave(1))
+    (tmp_path / "precious").write_text("keep me")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "x.png.npy").symlink_to(tmp_path / "precious")
+    score_all(detector, find_targets([str(tmp_path / "in")]), Outlets(maps=tmp_path / "out"))
+    assert (tmp_path / "precious").read_text() == "keep me"
+    assert np.load(tmp_path / "out" / "x.png.npy").shape == (32, 32)
+
+
+def test_linked_images_are_scored(detector, tmp_path):
+    real = save(tmp_path / "real" / "x.png", weave(1))
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "link.png").symlink_to(real)
+    (tmp_path / "in" / "folder").symlink_to(tmp_path / "real")
+    (tmp_path / "in" / "lost.png").symlink_to(tmp_path / "nowhere")
+    tally = score_all(detector, find_targets([str(tmp_path / "in")]), Outlets(csv=tmp_path / "o.csv"))
+    assert (tally.scored, tally.broken) == (2, 1)
+    rows = rows_of(tmp_path / "o.csv")
+    assert [Path(row["path"]).name for row in rows] == ["x.png", "link.png", "lost.png"]
+    assert len({row["score"] for row in rows[:2]}) == 1
+
+
+def test_names_with_anything_in_them_are_kept_to_the_byte(detector, tmp_path):
+    odd = ["two\nlines.png", "検査 🔧.png", 'quote" , comma.png', os.fsdecode(b"latin_\xe9.png"), "-dash.png"]
+    odd.append("a\r.png")
+    for name in odd:
+        save(tmp_path / "in" / name, weave(1))
+    outlets = Outlets(tmp_path / "o.csv", tmp_path / "o.jsonl", tmp_path / "maps", tmp_path / "heat")
+    listed = b"\0".join(os.fsencode(tmp_path / "in" / name) for name in odd)
+    assert score_all(detector, find_targets(["-"], io.BytesIO(listed), null=True), outlets).scored == len(odd)
+    for rows in (rows_of(outlets.csv), lines_of(outlets.jsonl)):
+        assert [Path(row["path"]).name for row in rows] == odd
+    score_all(detector, find_targets([str(tmp_path / "in")]), Outlets(maps=tmp_path / "flat"))
+    assert {path.name for path in (tmp_path / "flat").iterdir()} == {f"{name}.npy" for name in odd}
+
+
+def test_names_as_long_as_they_can_be(detector, tmp_path):
+    long = ["x" * 251 + ".png", "x" * 250 + "y.png", "ü" * 125 + ".png"]
+    for name in long:
+        save(tmp_path / "in" / name, weave(1))
+    outlets = Outlets(maps=tmp_path / "maps", overlays=tmp_path / "heat")
+    assert score_all(detector, find_targets([str(tmp_path / "in")]), outlets).scored == 3
+    assert len(list(outlets.maps.iterdir())) == len(list(outlets.overlays.iterdir())) == 3
+    (listed,) = names(find_targets(["-"], io.BytesIO(b"y" * 5000)))
+    assert score_all(detector, [Target(Path(listed[0]), Path(listed[1]))], outlets).broken == 1
+
+
+def test_a_hostile_folder_is_survived_and_each_fate_told(detector, tmp_path):
+    fates = make_hostile(tmp_path / "hostile")
+    outlets = Outlets(tmp_path / "o.csv", tmp_path / "o.jsonl", tmp_path / "maps", tmp_path / "heat")
+    tally = score_all(detector, find_targets([str(tmp_path / "hostile")]), outlets)
+    found = {Path(line["path"]).name: bool(line["error"]) for line in lines_of(outlets.jsonl)}
+    assert found == {name: fate == BROKEN for name, fate in fates.items()}
+    assert tally.broken == sum(found.values())
+    assert len(list(outlets.overlays.iterdir())) == tally.scored == len(found) - tally.broken
+
+
+# ---------------------------------------------------------------- streams and failures
+
+
+def test_names_are_not_taken_ahead(detector):
+    taken, shown = [], []
+
+    def ten_thousand():
+        for number in range(10_000):
+            taken.append(number)
+            yield Target(Path(f"/nowhere/{number}.png"), Path(f"{number}.png"))
+
+    class Enough(Exception):
+        pass
+
+    def show(row):
+        shown.append(row)
+        assert len(taken) - len(shown) < 16
+        if len(shown) == 50:
+            raise Enough
+
+    with pytest.raises(Enough):
+        score_all(detector, ten_thousand(), Outlets(), show=show)
+    assert len(taken) == 64  # four batches of 16
+
+
+def test_results_are_written_as_they_come(detector, folder, tmp_path):
+    outlets, held = Outlets(tmp_path / "o.csv", tmp_path / "o.jsonl"), []
+
+    def show(row):
+        held.append((len(rows_of(outlets.csv)), len(lines_of(outlets.jsonl))))
+
+    score_all(detector, find_targets([str(folder)]), outlets, show=show, batch_size=2)
+    assert held == [(n, n) for n in range(1, 5)]
+
+
+def test_strict_stops_at_the_first_broken_file_after_writing_what_came_before(detector, folder, tmp_path):
+    outlets = Outlets(csv=tmp_path / "o.csv")
+    with pytest.raises(ImageError, match=r"broken.png': is not an image"):
+        score_all(detector, find_targets([str(folder)]), outlets, strict=True)
+    assert [Path(row["path"]).name for row in rows_of(outlets.csv)] == ["a.png", "broken.png"]
+
+
+def test_a_file_that_goes_while_it_is_scored_is_told(detector, folder, tmp_path, monkeypatch):
+    read = predicting.images.read
+
+    def gone(path, frame=None):
+        Path(path).unlink()
+        return read(path, frame)
+
+    outlets = Outlets(csv=tmp_path / "o.csv", overlays=tmp_path / "heat")
+    targets = list(find_targets([str(folder / "a.png"), str(folder / "sub" / "b.png")]))
+    monkeypatch.setattr(predicting.images, "load", lambda *_: weave(1, 32))
+    monkeypatch.setattr(predicting.images, "read", gone)
+    tally = score_all(detector, targets, outlets)
+    assert (tally.scored, tally.broken) == (0, 2)
+    assert rows_of(outlets.csv)[0]["error"] == (
+        "cannot be read: No such file or directory (it changed after it was scored)"
+    )
+
+
+def test_places_that_cannot_be_written_are_named_before_the_work(detector, folder, tmp_path):
+    taken = tmp_path / "file"
+    taken.write_text("mine")
+    tables = Outlets(csv=taken / "o.csv"), Outlets(jsonl=tmp_path)
+    for outlets in (*tables, Outlets(maps=taken), Outlets(overlays=taken)):
+        with pytest.raises(UserError, match=r"cannot be (written|made): .*\. Name another"):
+            score_all(detector, iter(lambda: pytest.fail("begun"), None), outlets)
+    assert taken.read_text() == "mine"
+
+
+def test_one_file_for_both_tables_is_refused(detector, folder, tmp_path):
+    with pytest.raises(UserError, match=r"--csv and --jsonl: expected two files, got '.*o.txt' for both"):
+        score_all(detector, [], Outlets(csv=tmp_path / "o.txt", jsonl=tmp_path / "." / "o.txt"))
+
+
+@pytest.mark.parametrize("option", ["csv", "jsonl"])
+def test_an_image_or_a_model_is_not_written_over(detector, folder, tiny_model, option):
+    for path in (folder / "a.png", tiny_model):
+        before = path.read_bytes()
+        with pytest.raises(UserError, match=r"expected a file for results, got an image or a detector\. It would have"):
+            score_all(detector, [], Outlets(**{option: path}))
+        assert path.read_bytes() == before
+
+
+def test_a_full_disk_is_named(detector, folder, tmp_path):
+    targets = list(find_targets([str(folder)]))
+    for outlets in (Outlets(csv=Path("/dev/full")), Outlets(jsonl=Path("/dev/full"))):
+        with pytest.raises(UserError, match=r"'/dev/full' cannot be written: No space left on device"):
+            score_all(detector, targets, outlets)
+    outlets = Outlets(csv=tmp_path / "o.csv", maps=tmp_path / "maps")
+    with no_room(200), pytest.raises(BundleError, match=r"a.png.npy' cannot be written: File too large"):
+        score_all(detector, targets, outlets)
+    assert list(outlets.maps.iterdir()) == []
+    assert rows_of(outlets.csv) == []
+
+
+def test_without_a_threshold_there_is_no_verdict(tiny_model, folder, tmp_path):
+    made = read_bundle(tiny_model)
+    bare = {**made.manifest, "calibration": {"scores": [], "false_alarm_rate": 0.01}}
+    detector = Detector(Bundle(bare, b"", made.graph))
+    tally = score_all(detector, find_targets([str(folder)]), Outlets(jsonl=tmp_path / "o"))
+    assert (tally.scored, tally.anomalous) == (3, 0)
+    assert {line["is_anomalous"] for line in lines_of(tmp_path / "o")} == {None}
