@@ -189,6 +189,6 @@ def test_no_place_to_write(tmp_path):
 
 def test_without_scikit_image(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "skimage", None)
-    with pytest.raises(UserError, match=r"pip install 'normbank\[demo\]'"):
+    with pytest.raises(UserError, match=r"pip install '\.\[demo\]'"):
         make_demo(tmp_path / "data")
     assert not (tmp_path / "data").exists()

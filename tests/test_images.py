@@ -281,7 +281,7 @@ def test_16_bit_grey_with_alpha_keeps_its_depth(tmp_path):
 
 def test_16_bit_colour_without_opencv(monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
-    with pytest.raises(ImageError, match=r"16-bit colour needs OpenCV.*pip install 'normbank\[deep\]'"):
+    with pytest.raises(ImageError, match=r"16-bit colour needs OpenCV.*pip install '\.\[deep\]'"):
         decode(png16(deep((4, 5, 3)), 2), "x.png")
     assert decode(png16(deep((4, 5)), 0), "x.png").dtype == np.uint16
     assert decode(encoded(Image.fromarray(texture(0)), "PNG"), "x.png").dtype == np.uint8
@@ -591,3 +591,19 @@ def test_pillows_own_limit_is_left_as_it_was():
     code = "from PIL import Image as I; n = I.MAX_IMAGE_PIXELS; import normbank.images; print(n == I.MAX_IMAGE_PIXELS)"
     came = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert came.stdout.strip() == "True"
+
+
+def test_a_jpeg_mask_does_not_grow(tmp_path):
+    truth = np.zeros((64, 64), np.uint8)
+    truth[20:28, 30:38] = 255
+    Image.fromarray(truth).save(tmp_path / "mask.jpg", quality=75)
+    assert (np.asarray(Image.open(tmp_path / "mask.jpg")) > 0).sum() > 64  # what the ripples would add
+    assert np.array_equal(read_mask(tmp_path / "mask.jpg", 64), truth > 0)
+
+
+@pytest.mark.parametrize("high", [1, 255])
+def test_a_mask_of_ones_is_read_like_one_of_255(tmp_path, high):
+    truth = np.zeros((16, 16), np.uint8)
+    truth[4:8, 4:12] = high
+    Image.fromarray(truth).save(tmp_path / "mask.png")
+    assert np.array_equal(read_mask(tmp_path / "mask.png", 16), truth > 0)

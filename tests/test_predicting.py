@@ -220,12 +220,15 @@ def test_overlays_lie_where_the_model_looked(tiny_model, tmp_path, fit):
     assert np.abs(np.asarray(Image.open(drawn)).astype(int) - expected).max() <= 1
 
 
-@pytest.mark.parametrize(("shape", "size"), [((3, 9000), (4096, 1)), ((8192, 64), (32, 4096)), ((64, 4096), (4096, 64))])
+@pytest.mark.parametrize(
+    ("shape", "size"), [((3, 9000), (4096, 1)), ((8192, 64), (32, 4096)), ((64, 4096), (4096, 64))]
+)
 def test_overlays_of_very_large_images_are_smaller(detector, tmp_path, shape, size):
     path = save(tmp_path / "large.png", np.resize(weave(3), (*shape, 3)))
     score_all(detector, find_targets([str(path)]), Outlets(overlays=tmp_path / "heat"))
     (drawn,) = (tmp_path / "heat").rglob("*.png")
-    assert Image.open(drawn).size == size
+    with Image.open(drawn) as picture:
+        assert picture.size == size
 
 
 def test_the_same_stem_does_not_meet(detector, tmp_path):

@@ -51,6 +51,18 @@ def masks(root: Path, dataset: Dataset) -> dict[str, str | None]:
 # --- open_dataset ---
 
 
+def test_a_folder_beside_good_that_is_not_used_is_told(tmp_path):
+    for name in ("good/1.png", "good/2.png", "bad/3.png", "empty/notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    found = open_dataset(tmp_path)
+    assert [sample.label for sample in found.train] == [0, 0]
+    assert [(Path(path).name, reason.split(",")[0]) for path, reason in found.skipped] == [("bad", "1 images")]
+    named = open_dataset(tmp_path, Data(abnormal_dir="bad"))
+    assert not named.skipped
+    assert sum(sample.label for sample in named.test) == 1
+
+
 def test_every_format_of_the_settings_has_a_reader() -> None:
     formats = set(get_args(Data.model_fields["format"].annotation)) - {"auto"}
     assert formats == set(READERS)

@@ -59,7 +59,7 @@ class _Commands(TyperGroup):
             if error.errno not in _REMEDIES:
                 raise
             _fail(f"{error.filename or 'output'}: {error.strerror}. {_REMEDIES[error.errno]}, and run it again.")
-        except (KeyboardInterrupt, typer.Abort) as error:
+        except KeyboardInterrupt as error:
             _note(f"\nnormbank: interrupted. {error}".rstrip())
             raise typer.Exit(_stopped_by.pop() if _stopped_by else INTERRUPTED) from None
 
@@ -247,7 +247,7 @@ def download(
         _note(licence)
         if not yes and not (sys.stdin and sys.stdin.isatty()):
             raise UserError("the licence above has to be accepted before anything is fetched: repeat with --yes")
-        return yes or typer.confirm("Do you accept this licence?", err=True)
+        return yes or _agrees("Do you accept this licence? [y/N] ")
 
     with _interruptible("What came is kept; the same command goes on from there."), Progress("MB", 0) as shown:
 
@@ -280,7 +280,7 @@ def main() -> NoReturn:
     if sys.stdout:  # a file name may hold what the encoding cannot; where it can, its very bytes are printed
         known = sys.stdout.encoding.lower() == "utf-8"
         sys.stdout.reconfigure(errors="surrogateescape" if known else "backslashreplace")  # type: ignore[union-attr]
-    app()
+    app(prog_name="normbank")
     sys.exit(0)
 
 
@@ -303,6 +303,12 @@ def _interruptible(what_is_left: str) -> Iterator[None]:
         raise KeyboardInterrupt(what_is_left) from None
 
 
+def _agrees(question: str) -> bool:
+    """Asked on standard error, so that standard output holds results alone."""
+    print(question, end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 def _stdin(*, explicit: bool) -> Any:
     """Names on standard input; UserError where no one can have meant to type them."""
     if sys.stdin is None or (sys.stdin.isatty() and not explicit):
@@ -317,7 +323,7 @@ def _need(extra: str, *modules: str) -> None:
 
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
-        raise UserError(f"this command needs {', '.join(missing)}: pip install 'normbank[{extra}]'")
+        raise UserError(f"this command needs {', '.join(missing)}: pip install '.[{extra}]' in normbank's folder")
 
 
 def _prepare_for_training() -> None:

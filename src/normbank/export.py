@@ -23,8 +23,9 @@ from .detector import Outputs, _session
 from .errors import ParityError
 from .images import ImageSpec, Pixels
 
-SCORE_TOLERANCE = 1e-4  # relative
-MAP_TOLERANCE = 1e-4  # absolute
+SCORE_TOLERANCE = 1e-4  # relative; a score of less than SMALL a pixel is compared as if it were that much
+SMALL = 0.01  # 2.5 of 255 grey levels: below it the rounding of 32 bits would be told as a difference
+MAP_TOLERANCE = 1e-4  # absolute, of reconstructions too
 OUTPUTS = ["pred_score", "anomaly_map", "reconstruction"]
 
 
@@ -84,12 +85,16 @@ def to_onnx(graph: nn.Module, spec: ImageSpec) -> bytes:
 def verify(graph: nn.Module, exported: bytes, batch: Pixels) -> None:
     """Raise ParityError unless ONNX Runtime and PyTorch agree on `batch` [N, S, S, C]."""
     with torch.no_grad():
-        scores, maps, _ = (output.numpy() for output in graph(torch.from_numpy(batch)))
+        scores, maps, reconstructions = (output.numpy() for output in graph(torch.from_numpy(batch)))
     found = Outputs(*_session(exported, 0).run(None, {"image": batch}))
-    score_gap = float(np.max(np.abs(found.scores - scores) / np.maximum(np.abs(scores), 1e-6)))
+    least = SMALL * batch.shape[1] * batch.shape[2]
+    score_gap = float(np.max(np.abs(found.scores - scores) / np.maximum(np.abs(scores), least)))
     map_gap = float(np.max(np.abs(found.anomaly_maps - maps)))
-    if not (score_gap <= SCORE_TOLERANCE and map_gap <= MAP_TOLERANCE):
+    image_gap = float(np.max(np.abs(found.reconstructions - reconstructions)))
+    # Written so that a NaN fails.
+    if not (score_gap <= SCORE_TOLERANCE and map_gap <= MAP_TOLERANCE and image_gap <= MAP_TOLERANCE):
         raise ParityError(
             f"the exported graph differs from the network: scores by {score_gap:.1e} (allowed {SCORE_TOLERANCE:.0e} "
-            f"relative), maps by {map_gap:.1e} (allowed {MAP_TOLERANCE:.0e}). No detector was written."
+            f"relative), maps by {map_gap:.1e}, reconstructions by {image_gap:.1e} (allowed {MAP_TOLERANCE:.0e}). "
+            f"No detector was written."
         )

@@ -109,11 +109,13 @@ def probe(path: str | Path, frame: int | None = None) -> tuple[int, int]:
 
 
 def read_mask(path: str | Path, size: int, fit: Literal["stretch", "pad", "crop"] = "stretch") -> NDArray[np.bool_]:
-    """A ground-truth mask [size, size]: box-filtered from its own size and cut at one half; any value > 0 is defective.
+    """A ground-truth mask [size, size]: box-filtered from its own size and cut at one half.
 
+    Defective is what is above half of the mask's largest value, so that 1, 255 and the ripples of a JPEG are read right.
     With `pad`, what lies outside the image is good.
     """
-    whole = (read(path).max(axis=2) > 0).astype(np.uint8) * 255
+    values = read(path).max(axis=2)
+    whole = (values > values.max() / 2).astype(np.uint8) * 255
     square = fit_square(whole[:, :, None], fit, edge=False)
     share = _resize_channel(square[:, :, 0].astype(np.float32), (size, size), Image.Resampling.BOX)
     return share >= 127.5
@@ -250,7 +252,7 @@ def _decode_deep_colour(content: bytes, name: str) -> Pixels:
         import cv2
     except ImportError:
         raise ImageError(
-            name, "16-bit colour needs OpenCV, or its depth would be lost: pip install 'normbank[deep]'"
+            name, "16-bit colour needs OpenCV, or its depth would be lost: pip install '.[deep]' in normbank's folder"
         ) from None
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:

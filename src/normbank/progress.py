@@ -46,9 +46,7 @@ class Progress:
 
     def due(self) -> bool:
         """Whether enough time has passed to show something again."""
-        return not self.quiet and time.monotonic() - self._last >= (
-            _BAR_EVERY if self._on_terminal else _LINE_EVERY
-        )
+        return not self.quiet and time.monotonic() - self._last >= (_BAR_EVERY if self._on_terminal else _LINE_EVERY)
 
     def update(self, done: int, note: str = "") -> None:
         """`done` of `total` are done."""

@@ -67,7 +67,7 @@ def about_machine() -> Iterator[str]:
     yield f"cache      {printable(str(cache.folder))}: {files} images, {size / 2**20:.0f} MiB; {room}"
     for name, (package, use) in EXTRAS.items():
         if package not in machine.versions(package):
-            yield f"missing    {package}, for {use}: pip install 'normbank[{name}]'"
+            yield f"missing    {package}, for {use}: pip install '.[{name}]' in normbank's folder"
 
 
 def _device() -> str:

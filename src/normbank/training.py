@@ -263,9 +263,7 @@ def _precision(known: Train, accelerator: str, pixels: Pixels) -> Precision:
     return "bf16-mixed" if known.precision == "bf16" else "32-true"
 
 
-def _trainer(
-    known: Train, accelerator: str, precision: Precision, callbacks: list[pl.Callback]
-) -> pl.Trainer:
+def _trainer(known: Train, accelerator: str, precision: Precision, callbacks: list[pl.Callback]) -> pl.Trainer:
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
     return pl.Trainer(

@@ -35,7 +35,9 @@ def _address(query, unit, shrinkage, threshold, renormalise, temperature):
         weights = [max(0.0, w - threshold) for w in weights]  # Eq. 4
     if shrinkage == "hard":
         step = 0.01 * threshold  # w from there on, rising to it from 0 at the threshold
-        weights = [0.0 if w <= threshold else w if w >= threshold + step else w * (w - threshold) / step for w in weights]
+        weights = [
+            0.0 if w <= threshold else w if w >= threshold + step else w * (w - threshold) / step for w in weights
+        ]
     if renormalise and sum(weights) > 0:
         weights = [w / sum(weights) for w in weights]
     return weights

@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import math
 import os
-import shutil
 import tempfile
 import time
 import zlib
@@ -29,6 +28,7 @@ from .samples import Sample
 
 DEFAULT_LIMIT = 4 * 2**30
 _CHECKSUM = 4  # bytes of the CRC-32 after the pixels of an entry
+_GROUP = "decoded-2"  # only what lies in it, under names of ours, is ever removed
 _FORGOTTEN = 3600.0  # seconds after which an unfinished entry belongs to a run that was killed
 
 
@@ -82,23 +82,26 @@ class Cache:
             held += size
             if held > self.limit:
                 _remove(entry)
-        for used, _, entry in _known(self.folder.glob("decoded-*/*/*.tmp")):
+        for used, _, entry in _known(self._half_written()):
             if now - used > _FORGOTTEN:
                 _remove(entry)
 
     def clear(self) -> None:
         """Remove every entry."""
-        for group in self.folder.glob("decoded-*"):
-            shutil.rmtree(group, ignore_errors=True)
+        for entry in (*self._entries(), *self._half_written()):
+            _remove(entry)
 
     def _entries(self) -> list[Path]:
-        return [entry for entry in self.folder.glob("decoded-*/*/*") if entry.suffix != ".tmp"]
+        return list(self.folder.glob(f"{_GROUP}/[0-9a-f][0-9a-f]/*.pixels"))
+
+    def _half_written(self) -> list[Path]:
+        return list(self.folder.glob(f"{_GROUP}/[0-9a-f][0-9a-f]/*.tmp"))
 
     def _path(self, digest: str, spec: ImageSpec, suffix: str) -> Path:
         # The suffix tells .npy from the rest in decoding, so it is part of what shaped the pixels.
         shaped = f"{spec.size}-{spec.channels}-{spec.bits}-{spec.fit}-{suffix.lower()}"
         name = hashlib.sha256(f"{digest}-{shaped}".encode()).hexdigest()
-        return self.folder / "decoded-2" / name[:2] / f"{name}.pixels"
+        return self.folder / _GROUP / name[:2] / f"{name}.pixels"
 
 
 def _known(entries: Iterable[Path]) -> Iterator[tuple[float, int, Path]]:

@@ -131,7 +131,7 @@ def _photograph(texture: str) -> Grey:
                 "the demo's photographs",
                 expected="scikit-image, which brings them",
                 came=f"no such package ({error})",
-                do="Install it: pip install 'normbank[demo]'.",
+                do="Install it: pip install '.[demo]' in normbank's folder.",
             )
         ) from error
     return np.asarray(getattr(data, texture)(), dtype=np.uint8)

@@ -61,8 +61,27 @@ def read(root: Path, settings: Data) -> Dataset:
         train=train,
         test=(*good_test, *split_off_good, *defects),
         split_is_ours=number > 0,
-        skipped=(*listing.skipped, *test_skipped, *skipped),
+        skipped=(*listing.skipped, *test_skipped, *skipped, *_unused(root, folders)),
     )
+
+
+def _unused(root: Path, folders: _Folders) -> list[Skipped]:
+    """Folders beside the used ones that hold images: `bad` next to `good` should not go unnoticed."""
+    if folders.good == root:
+        return []
+    used = [os.path.realpath(folder) for folder in folders if folder is not None]
+    beside = [child for child in subfolders(root) if not any(_holds(child, folder) for folder in used)]
+    counts = [(folder, len(list_images(folder).names)) for folder in beside]
+    return [
+        Skipped(str(folder), f"{count} images, not used; data.abnormal_dir or data.normal_test_dir can name the folder")
+        for folder, count in counts
+        if count
+    ]
+
+
+def _holds(folder: Path, inner: str) -> bool:
+    outer = os.path.realpath(folder)
+    return os.path.commonpath([outer, inner]) == outer
 
 
 def _resolve(root: Path, settings: Data) -> _Folders:

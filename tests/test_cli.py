@@ -1,0 +1,592 @@
+"""The command line: exit codes, words without tracebacks, pipes, signals and terminals."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from hostile import BROKEN, make_hostile
+from tiny import SETTINGS, defective, make_tiny, save, weave
+
+import normbank
+from normbank import cli
+from normbank.bundle import Bundle, read_bundle, write_bundle
+from normbank.progress import Progress, printable
+
+COMMANDS = ["demo", "train", "evaluate", "predict", "export", "info", "doctor", "data download", "data cache"]
+NORMBANK = [sys.executable, "-m", "normbank.cli"]
+SMALL = [part for name, value in SETTINGS.items() for part in ("--set", f"{name}={value}")]
+
+
+class Came(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """The command line in this process: what came of these arguments."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments: object) -> Came:
+        monkeypatch.setattr(sys, "argv", ["normbank", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        came = capsys.readouterr()
+        return Came(left.value.code, came.out, came.err)
+
+    yield run
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Two good images and a defective one."""
+    save(tmp_path / "images" / "a.png", weave(400))
+    save(tmp_path / "images" / "b.png", weave(401))
+    save(tmp_path / "images" / "c.png", defective(402, "spot")[0])
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def without_threshold(tiny_model, tmp_path):
+    made = read_bundle(tiny_model)
+    bare = {**made.manifest, "calibration": {"scores": [], "false_alarm_rate": 0.01}}
+    write_bundle(tmp_path / "bare.nbk", Bundle(bare, made.weights, made.graph))
+    return tmp_path / "bare.nbk"
+
+
+def paths_in(table):
+    with table.open(newline="") as file:
+        return [Path(row["path"]) for row in csv.DictReader(file)]
+
+
+def separate(*arguments, **more):
+    """The command line as a process of its own."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **more}
+    return subprocess.Popen([*NORMBANK, *map(str, arguments)], **pipes)
+
+
+# ---------------------------------------------------------------- help
+
+
+@pytest.mark.parametrize("command", ["", "data", *COMMANDS])
+def test_help_is_quick_and_has_an_example(command):
+    process = separate(*command.split(), "--help", stdin=subprocess.DEVNULL)
+    text = process.stdout.read()
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, process.stderr.read()
+    process.stdout.close(), process.stderr.close()
+    assert used.ru_utime < 0.5
+    assert text.startswith("Usage: normbank")
+    if command in COMMANDS:
+        assert f"Example: normbank {command}" in text
+
+
+def test_without_a_command_there_is_help(run):
+    assert "Usage: normbank" in "".join(run()[1:])
+    assert "Usage: normbank data" in "".join(run("data")[1:])
+
+
+def test_version(run):
+    assert run("--version") == (0, f"normbank {normbank.__version__}\n", "")
+
+
+# ---------------------------------------------------------------- what works
+
+
+def test_info(run, tiny_model):
+    came = run("info", tiny_model)
+    assert came.code == 0
+    assert came.err == ""
+    for text in (f"{tiny_model}: 0.2 MiB, format 1", "preset     paper-small, 3 steps, seed 0", "32 x 32, 3 channels",
+                 "from 12 held-out normals, false-alarm rate 7.69%", "12 images of tiny"):  # fmt: skip
+        assert text in came.out
+    whole = json.loads(run("info", tiny_model, "--json").out)
+    assert whole == read_bundle(tiny_model).manifest
+
+
+def test_export(run, tiny_model, tmp_path):
+    came = run("export", tiny_model, "--out", tmp_path / "new" / "deploy")
+    files = [tmp_path / "new" / "deploy" / name for name in ("model.onnx", "manifest.json")]
+    assert (came.code, came.out.split()) == (0, [str(file) for file in files])
+    made = read_bundle(tiny_model)
+    assert files[0].read_bytes() == made.graph
+    assert json.loads(files[1].read_text()) == made.manifest
+
+
+def test_doctor(run, monkeypatch, tmp_path):
+    monkeypatch.setenv("NORMBANK_CACHE", str(tmp_path / "two\nlines"))
+    came = run("doctor")
+    assert came.code == 0
+    names = ["system", "processor", "bfloat16", "device", "packages", "cache"]
+    assert [line.split()[0] for line in came.out.splitlines()][:6] == names
+    assert r"two\nlines': 0 images" in came.out
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("NORMBANK_CACHE", str(tmp_path / "file"))
+    assert run("doctor").code == 2
+
+
+def test_cache_is_told_and_cleared(run, monkeypatch, tmp_path, tiny_model, tiny_data):
+    monkeypatch.setenv("NORMBANK_CACHE", str(tmp_path / "cache"))
+    assert run("evaluate", tiny_model, tiny_data).code == 0
+    assert run("data", "cache").out == f"{tmp_path / 'cache'}: 14 images, 0.0 MiB of at most 4 GiB\n"
+    assert run("data", "cache", "--clear").out.startswith(f"{tmp_path / 'cache'}: 0 images")
+
+
+def test_predict_tells_a_line_for_every_image(run, tiny_model, images):
+    (images / "two\nlines.png").write_text("no picture")
+    came = run("predict", tiny_model, images)
+    rows = [line.split("\t") for line in came.out.splitlines()]
+    assert came.code == 0
+    assert [Path(row[3]).name for row in rows] == ["a.png", "b.png", "c.png"]
+    assert rows[2][1] == "anomalous"
+    assert rows[2][2] == "p=0.0769"
+    assert float(rows[2][0]) == pytest.approx(normbank.load(tiny_model).predict(images / "c.png").score, rel=1e-4)
+    skipped, tally = came.err.splitlines()
+    assert re.fullmatch(r"skipped '.*two\\nlines.png': is not an image of a known format, .*", skipped)
+    assert re.fullmatch(r"3 scored, [123] anomalous, 1 could not be used", tally)
+
+
+def test_predict_into_files_prints_no_rows(run, tiny_model, images, tmp_path):
+    came = run("predict", tiny_model, images, "--csv", tmp_path / "o.csv", "--jsonl", tmp_path / "o.jsonl",
+               "--maps", tmp_path / "maps", "--overlays", tmp_path / "heat", "--batch", 1, "--threads", 1)  # fmt: skip
+    assert (came.code, came.out) == (0, "")
+    assert paths_in(tmp_path / "o.csv") == sorted(images.iterdir())
+    assert len((tmp_path / "o.jsonl").read_text().splitlines()) == 3
+    assert {path.name for path in (tmp_path / "maps").iterdir()} == {"a.png.npy", "b.png.npy", "c.png.npy"}
+    assert {path.name for path in (tmp_path / "heat").iterdir()} == {"a.png.png", "b.png.png", "c.png.png"}
+
+
+def test_predict_without_a_threshold_says_so(run, without_threshold, images):
+    came = run("predict", without_threshold, images)
+    assert came.code == 0
+    assert [line.split("\t")[1:3] for line in came.out.splitlines()] == [["no threshold", ""]] * 3
+
+
+def test_fail_on_anomaly(run, tiny_model, without_threshold, images):
+    assert run("predict", tiny_model, images, "--fail-on-anomaly").code == 3
+    assert run("predict", tiny_model, images).code == 0
+    calm = images / "calm.png"
+    calm.write_bytes((images / "a.png").read_bytes())
+    score = normbank.load(tiny_model).predict(calm).score
+    assert run("predict", tiny_model, calm, "--fail-on-anomaly").code == (3 if score > threshold_of(tiny_model) else 0)
+    came = run("predict", without_threshold, images, "--fail-on-anomaly")
+    assert (came.code, came.out) == (2, "")
+    assert "--fail-on-anomaly: " in came.err
+    assert "has no threshold. No good images were held out" in came.err
+
+
+def threshold_of(model):
+    return normbank.load(model).calibration.threshold
+
+
+def test_strict_stops_predict_and_evaluate(run, tiny_model, images, tmp_path):
+    (images / "aa.png").write_bytes(b"")
+    came = run("predict", tiny_model, images, "--strict")
+    assert came.code == 2
+    assert came.out.count("\n") == 1
+    assert came.err.splitlines()[-1] == f"normbank: {str(images / 'aa.png')!r}: is empty (0 bytes)"
+    data = make_tiny(tmp_path / "data", train=1, test=2, each_kind=1)
+    (data / "test" / "spot" / "000.png").write_bytes(b"")
+    assert run("evaluate", tiny_model, data).code == 0
+    came = run("evaluate", tiny_model, data, "--strict")
+    assert (came.code, came.out) == (2, "")
+    assert "is empty (0 bytes)" in came.err
+
+
+def test_evaluate_prints_figures_and_writes_json(run, tiny_model, tiny_data, tmp_path):
+    came = run("evaluate", tiny_model, tiny_data, "--json", tmp_path / "e.json", "--threads", 1)
+    assert (came.code, came.err) == (0, "")
+    values = json.loads((tmp_path / "e.json").read_text())
+    assert f"{values['metrics']['image_AUROC']:.4f}" in came.out
+    assert values["context"]["model_name"] == "model.nbk"
+
+
+def test_evaluate_takes_settings_of_the_data(run, tiny_model, tmp_path):
+    for number in range(5):
+        save(tmp_path / "d" / "2024" / f"{number}.png", weave(500 + number))
+    save(tmp_path / "d" / "bad" / "b.png", defective(5, "spot")[0])
+    names = ("--set", "data.normal_dir=2024", "--set", "data.abnormal_dir=bad")
+    assert run("evaluate", tiny_model, tmp_path / "d", *names).out.startswith("5 good, 1 anomalous")
+
+
+# ---------------------------------------------------------------- the user's mistakes
+
+
+def mistakes(tmp_path, model, data):
+    """Arguments, and what is said of them."""
+    gone, file = tmp_path / "gone", tmp_path / "file.txt"
+    file.write_text("text")
+    damaged, foreign = tmp_path / "damaged.nbk", tmp_path / "foreign.nbk"
+    damaged.write_bytes(model.read_bytes()[:-100])
+    made = read_bundle(model)
+    write_bundle(foreign, Bundle({**made.manifest, "format_version": 7}, b"", b""))
+    (tmp_path / "empty").mkdir()
+    out = ("--out", tmp_path / "out")
+    return {
+        "a model that is not there": (("predict", gone, data), "cannot be read: No such file or directory"),
+        "the folder of a model": (("info", model.parent), "Is a directory. Expected a file written by `normbank train"),
+        "no model": (("info", file), "is not a detector: expected a file written by `normbank train` (model.nbk)"),
+        "a damaged model": (("evaluate", damaged, data), "is damaged: it is cut or changed"),
+        "a model of the future": (("export", foreign, *out), "is of format version 7; this normbank reads version 1"),
+        "data that are not there": (("evaluate", model, gone), "expected a folder or a CSV file, got nothing there"),
+        "data to train on that are not there": (("train", gone, *out), "expected a folder or a CSV file, got nothing"),
+        "images that are not there": (("predict", model, gone), "there is no such file or folder"),
+        "an empty folder": (("predict", model, tmp_path / "empty"), "no image in this folder"),
+        "an unknown preset": (("train", data, *out, "--preset", "paper-smal"), "the nearest there is is 'paper-small'"),
+        "an unknown setting": (("train", data, *out, "--set", "train.step=1"), "the nearest there is is 'train.steps'"),
+        "a setting without a value": (("train", data, *out, "--set", "train.steps"), "expected group.field=value"),
+        "a value out of range": (("train", data, *out, "--set", "train.steps=0"), "train.steps: Input should be gr"),
+        "an unknown option": (("predict", model, data, "--overlay", "x"), "No such option"),
+        "an unknown command": (("trian",), "No such command"),
+        "an option without a value": (("train", data, "--out"), "requires an argument"),
+        "a number that is none": (("predict", model, data, "--batch", "many"), "valid integer"),
+        "a seed out of range": (("train", data, *out, "--seed", "-1"), "--seed"),
+        "JSON into a folder": (("evaluate", model, data, "--json", tmp_path), "cannot be written: it is a folder"),
+        "JSON below a file": (("evaluate", model, data, "--json", file / "x.json"), "x.json' cannot be written"),
+        "a report below a file": (("evaluate", model, data, "--report", file), "cannot be written"),
+        "a full disk for JSON": (("evaluate", model, data, "--json", "/dev/full"), "'/dev/full' cannot be written: No"),
+        "a CSV below a file": (("predict", model, data, "--csv", file / "x.csv"), "file.txt/x.csv' cannot be written"),
+        "a full disk for rows": (("predict", model, data, "--csv", "/dev/full"), "'/dev/full' cannot be written: No"),
+        "maps in a file": (("predict", model, data, "--maps", file), "cannot be made: File exists. Name another"),
+        "overlays below a file": (("predict", model, data, "--overlays", file / "x"), "cannot be made: Not a dir"),
+        "an export into a file": (("export", model, "--out", file), "model.onnx' cannot be written"),
+        "an unknown data set": (("data", "download", "mvtec"), "the nearest there is is 'mvtec_ad'"),
+        "nothing but broken files": (("predict", model, file), "none of the files could be scored"),
+    }  # fmt: skip
+
+
+@pytest.fixture
+def every_mistake(tmp_path, tiny_model, tiny_data):
+    return mistakes(tmp_path, tiny_model, tiny_data)
+
+
+def test_every_mistake_is_told_in_one_message_with_exit_code_2(run, every_mistake):
+    for name, (arguments, message) in every_mistake.items():
+        came = run(*arguments)
+        assert came.code == 2, (name, came)
+        assert message in came.err, (name, came)
+        assert "Traceback" not in came.err
+        assert came.out == ""
+
+
+def test_an_input_is_not_written_over(run, tiny_model, images):
+    before = (images / "a.png").read_bytes()
+    came = run("predict", tiny_model, images / "b.png", "--csv", images / "a.png")
+    assert came.code == 2
+    assert "expected a file for results, got an image" in came.err
+    assert (images / "a.png").read_bytes() == before
+
+
+def test_a_missing_path_is_told_before_an_old_table_is_touched(run, tiny_model, images, tmp_path):
+    (tmp_path / "o.csv").write_text("of yesterday")
+    assert run("predict", tiny_model, images, images / "gone.png", "--csv", tmp_path / "o.csv").code == 2
+    assert (tmp_path / "o.csv").read_text() == "of yesterday"
+
+
+def test_a_fault_of_ours_is_no_mistake_of_the_users(run, tiny_model, monkeypatch):
+    monkeypatch.setattr("normbank.telling.about_model", lambda *_: 1 / 0)
+    monkeypatch.setattr(sys, "argv", ["normbank", "info", str(tiny_model)])
+    with pytest.raises(ZeroDivisionError):
+        cli.main()
+
+
+def test_trouble_with_the_disk_is_named(run, tiny_model, monkeypatch):
+    def fail(*_):
+        raise PermissionError(13, "Permission denied", "/some/where")
+
+    monkeypatch.setattr("normbank.telling.about_model", fail)
+    came = run("info", tiny_model)
+    assert came.code == 2
+    assert came.err == (
+        "normbank: /some/where: Permission denied. Mend the permissions, or name another place, and run it again.\n"
+    )
+
+
+# ---------------------------------------------------------------- training
+
+
+def test_train_on_a_hostile_folder_then_use_it(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    fates = make_hostile(tmp_path / "hostile", good=14)
+    broken = {name for name, fate in fates.items() if fate == BROKEN}
+    arguments = ("train", tmp_path / "hostile", "--out", tmp_path / "out", *SMALL, "--seed", 3)
+    came = run(*arguments)
+    assert (came.code, came.out) == (0, f"{tmp_path / 'out' / 'model.nbk'}\n"), came
+    assert f"hostile: folder layout, {len(fates) - 3} good images to train on" in came.err  # three are no files
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert {Path(name).name for name, _ in record["data"]["skipped"]} == broken
+    for name in broken:
+        assert re.search(rf"skipped '.*/{re.escape(name)}': \w+", came.err), name
+
+    came = run(*arguments)
+    assert (came.code, came.out) == (2, "")
+    assert "holds a finished model, which is not replaced unasked" in came.err
+    came = run(*arguments[:4], "--strict", "--overwrite", *SMALL)
+    assert came.code == 2
+    assert "train without --strict to skip such files" in came.err
+    came = run("train", tmp_path / "hostile", "--out", tmp_path / "hostile" / "text.png")
+    assert came.code == 2
+    assert "expected a folder, got a file" in came.err
+
+    save(tmp_path / "hostile" / "new.png", weave(1))
+    came = run("evaluate", tmp_path / "out" / "model.nbk", tmp_path / "hostile", "--json", tmp_path / "e.json")
+    assert came.code == 0
+    values = json.loads((tmp_path / "e.json").read_text())
+    assert {name for name, _ in values["skipped"]} == broken
+    assert [one["name"] for one in values["scored"]] == ["new.png"]
+    came = run("predict", tmp_path / "out" / "model.nbk", tmp_path / "hostile", "--jsonl", tmp_path / "o.jsonl")
+    assert came.code == 0
+    rows = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
+    assert {Path(row["path"]).name for row in rows if row["error"]} == broken
+    assert {Path(row["path"]).name for row in rows} == {*fates, "new.png"}
+
+
+@pytest.mark.parametrize("count", [0, 9])
+def test_too_few_images_to_train_on(run, tmp_path, monkeypatch, count):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    (tmp_path / "good").mkdir()
+    for number in range(count):
+        save(tmp_path / "good" / f"{number}.png", weave(number))
+    came = run("train", tmp_path / "good", "--out", tmp_path / "out", *SMALL)
+    assert (came.code, came.out) == (2, "")
+    assert ("expected at least 10 different good images" if count else "expected good images") in came.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_signals_end_training_with_what_is_left(tiny_data, tmp_path):
+    wanted = {signal.SIGINT: 130, signal.SIGTERM: 143}
+    running = {
+        number: separate("train", tiny_data, "--out", tmp_path / number.name, *SMALL, "--set", "train.steps=1000000",
+                         "--set", "train.checkpoint_every=5")
+        for number in wanted
+    }  # fmt: skip
+    for number, process in running.items():
+        wait_for(lambda n=number: (tmp_path / n.name / "checkpoint.ckpt").exists(), process)
+        process.send_signal(number)
+    for number, process in running.items():
+        out, err = process.communicate(timeout=30)
+        assert (process.returncode, out) == (wanted[number], ""), err
+        assert err.splitlines()[-1] == (
+            f"normbank: interrupted. What was done up to the last checkpoint is in {tmp_path / number.name}; "
+            f"go on with --resume."
+        )
+        assert "Traceback" not in err
+        assert (tmp_path / number.name / "checkpoint.ckpt").stat().st_size > 1000
+
+
+def wait_for(there, process, seconds=60.0):
+    end = time.monotonic() + seconds
+    while not there():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, "it takes too long"
+        time.sleep(0.02)
+
+
+# ---------------------------------------------------------------- pipes, signals and terminals
+
+
+def test_names_come_from_standard_input_and_answers_go_out_at_once(tiny_model, images, tmp_path):
+    process = separate("predict", tiny_model, "-", "--batch", 1)
+    for name in ("a.png", "c.png"):
+        process.stdin.write(f"{images / name}\n")
+        process.stdin.flush()
+        assert process.stdout.readline().split("\t")[3] == f"{images / name}\n"
+    process.stdin.write(f"{images / 'gone.png'}\n")
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "gone.png: cannot be read: No such file or directory\n2 scored, " in err
+
+
+def test_names_end_with_nul_where_asked(tiny_model, images):
+    odd = os.fsencode(images / "a.png") + b"\nb\xe9.png"
+    os.rename(images / "a.png", odd)
+    process = separate("predict", tiny_model, "-0", text=False)
+    out, err = process.communicate(odd + b"\0", timeout=30)
+    assert process.returncode == 0
+    assert out.count(b"\n") == 1
+    assert rb"a.png\nb\udce9.png'" in out
+    assert err.endswith(b" 0 could not be used\n")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_end_predict_with_the_results_so_far(tiny_model, images, tmp_path, number, code):
+    table = tmp_path / "o.csv"
+    process = separate("predict", tiny_model, "--csv", table, "--batch", 2)
+    for name in ("a.png", "b.png", "c.png"):
+        process.stdin.write(f"{images / name}\n")
+    process.stdin.flush()
+    wait_for(lambda: table.exists() and table.read_text().count("\n") == 3, process)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (code, "")
+    assert err == "\nnormbank: interrupted. What was scored so far is written.\n"
+    assert paths_in(table) == [images / "a.png", images / "b.png"]
+
+
+@pytest.mark.parametrize("where", ["normbank.detector.load", "normbank.config.override", "normbank.judging.judge"])
+def test_an_interruption_anywhere_leaves_no_traceback(run, tiny_model, tiny_data, monkeypatch, where):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(where, interrupted)
+    assert run("evaluate", tiny_model, tiny_data) == (130, "", "\nnormbank: interrupted.\n")
+
+
+def test_a_reader_that_leaves_is_no_error(tiny_model, images):
+    process = separate("predict", tiny_model, "--batch", 1)
+    process.stdin.write(f"{images / 'a.png'}\n")
+    process.stdin.flush()
+    assert process.stdout.readline()
+    process.stdout.close()
+    for _ in range(3):
+        process.stdin.write(f"{images / 'b.png'}\n")
+    process.stdin.close()
+    assert process.wait(30) == 141
+    assert process.stderr.read() == ""
+    process.stderr.close()
+
+
+def test_a_reader_of_the_last_lines_that_leaves_is_no_error(tiny_model):
+    process = separate("info", tiny_model, "--json")
+    process.stdout.close()
+    assert process.wait(30) == 141
+    assert process.stderr.read() == ""
+    process.stdin.close(), process.stderr.close()
+
+
+def test_nothing_given_is_told_where_no_one_could_know(tiny_model):
+    master, terminal = pty.openpty()
+    process = separate("predict", tiny_model, stdin=terminal)
+    _, err = process.communicate(timeout=30)
+    os.close(master), os.close(terminal)
+    assert process.returncode == 2
+    assert err == (
+        "normbank: PATH: expected images, folders, or names on standard input, got none. "
+        "For the images of this folder: normbank predict MODEL .\n"
+    )
+    shell = subprocess.run(["sh", "-c", '"$@" <&-', "sh", *NORMBANK, "predict", str(tiny_model)], capture_output=True)
+    assert shell.returncode == 2
+    assert b"PATH: expected images" in shell.stderr
+
+
+def test_no_names_at_all_are_no_error(tiny_model):
+    process = separate("predict", tiny_model, stdin=subprocess.DEVNULL)
+    assert process.communicate(timeout=30) == ("", "0 scored, 0 anomalous, 0 could not be used\n")
+    assert process.returncode == 0
+
+
+def test_results_can_be_written_to_standard_output(tiny_model, tiny_data):
+    process = separate("evaluate", tiny_model, tiny_data, "--json", "/dev/stdout")
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert json.JSONDecoder().raw_decode(out)[0]["counts"]["good"] == 6
+    assert Path("/dev/stdout").is_symlink()
+
+
+def test_a_licence_has_to_be_accepted(tmp_path):
+    arguments = ("data", "download", "mvtec_ad", "--category", "bottle", "--out", tmp_path / "d",
+                 "--base-url", "http://127.0.0.1:9")  # fmt: skip
+    process = separate(*arguments, stdin=subprocess.DEVNULL)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (2, "")
+    assert "Licence: CC BY-NC-SA 4.0" in err
+    assert err.splitlines()[-1] == (
+        "normbank: the licence above has to be accepted before anything is fetched: repeat with --yes"
+    )
+    for answer in ("n\n", "\n", "\x04"):  # the last is the end of the input
+        master, terminal = pty.openpty()
+        process = separate(*arguments, stdin=terminal)
+        os.write(master, answer.encode())
+        out, err = process.communicate(timeout=30)
+        os.close(master), os.close(terminal)
+        assert (process.returncode, out) == (2, ""), err
+        assert err.count("Do you accept this licence? [y/N] ") == 1
+        assert "the licence was not accepted, so nothing was fetched" in err
+    assert not (tmp_path / "d").exists()
+
+
+# ---------------------------------------------------------------- what a terminal shows
+
+
+def test_names_on_one_line():
+    assert printable("a b ü.png") == "a b ü.png"
+    assert printable("two\nlines.png") == r"'two\nlines.png'"
+    assert printable("latin_\udce9.png") == r"'latin_\udce9.png'"
+
+
+def test_progress_without_a_terminal_is_a_line_now_and_then(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("normbank.progress.time.monotonic", lambda: now[0])
+    with Progress("training", 100) as progress:
+        for step in range(1, 101):
+            progress.update(step, "loss 0.1")
+            now[0] += 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [f"training {31 + 30 * n}/100  loss 0.1  {69 - 30 * n} s left" for n in range(3)]
+
+
+def test_progress_of_an_unknown_total(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("normbank.progress.time.monotonic", lambda: now[0])
+    with Progress("MB", 0) as progress:
+        for done, total in ((1, None), (5, None), (8, 20)):
+            progress.update_total(done, total)
+            now[0] += 40
+    assert capsys.readouterr().err.splitlines() == ["MB 5  ", "MB 8/20  "]
+
+
+def test_quiet_progress_says_nothing(capsys):
+    with Progress("x", 10, quiet=True) as progress:
+        progress.update(5)
+        assert not progress.due()
+    assert capsys.readouterr().err == ""
+
+
+BAR = """
+import sys, time
+from normbank.progress import Progress
+with Progress("decoding", 3) as progress:
+    assert progress.due() is False
+    time.sleep(0.25)
+    assert progress.due()
+    print("QUESTION", file=sys.stderr, flush=True)
+    for n in range(1, 4):
+        progress.update(n, "loss 0.5")
+"""
+
+
+def test_a_bar_comes_with_the_first_step():
+    master, terminal = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    process = subprocess.Popen([sys.executable, "-c", BAR], stderr=terminal, env=environment)
+    os.close(terminal)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(master, 4096)
+        except OSError:  # the other end is closed
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(master)
+    assert process.wait(30) == 0
+    before, after = shown.split(b"QUESTION")
+    assert before == b""
+    assert b"decoding" in after
+    assert b"3/3" in after
+    assert b"loss 0.5" in after
