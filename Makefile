@@ -5,7 +5,7 @@ PINS := $(shell $(PYTHON) -c 'import sys; print("-c constraints.txt" * (sys.vers
 
 .PHONY: demo test setup lint check clean
 
-demo: setup  ## train, evaluate and report on real photographs: demo/index.html
+demo: setup  ## train, evaluate and report on real photographs; open demo/index.html
 	$(BIN)/normbank demo --out demo
 
 test: setup  ## the tests, without those that are slow or need data

@@ -491,8 +491,8 @@ def test_no_names_at_all_are_no_error(tiny_model):
 
 def test_results_can_be_written_to_standard_output(tiny_model, tiny_data):
     process = separate("evaluate", tiny_model, tiny_data, "--json", "/dev/stdout")
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
     assert json.JSONDecoder().raw_decode(out)[0]["counts"]["good"] == 6
     assert Path("/dev/stdout").is_symlink()
 

@@ -120,7 +120,7 @@ def demo(
         run_demo(out, quick=quick, say=print)
 
 
-@app.command(epilog="Example: normbank train parts/good --out runs/parts --set train.steps=800")
+@app.command(epilog="Example: normbank train parts --out runs/parts --set train.steps=800")
 def train(
     data: DataPath,
     out: Annotated[Path, typer.Option(help="folder for model.nbk, run.json and the checkpoint")],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,9 +13,14 @@ from .data.demo import make_demo
 from .data.open import open_dataset
 from .fitting import fit
 from .judging import judge
+from .report.contents import Entry, write_contents
 from .training import OtherRunError
 
 TEXTURES = ("brick", "gravel", "grass")
+ABOUT = (
+    "Three photographs from scikit-image, one detector each, trained on crops of the photograph's upper and lower "
+    "parts and tested on its middle, where defects were drawn on some of the crops."
+)
 
 
 def demo_config(quick: bool = False) -> Config:
@@ -30,13 +36,17 @@ def run_demo(out: Path, *, quick: bool = False, say: Callable[[str], None] = pri
     say("photographs: brick, gravel and grass from scikit-image; defects are drawn on parts that training never sees")
     data = make_demo(out / "data")
     chosen = TEXTURES[:1] if quick else TEXTURES
+    entries = []
     for texture in chosen:
         say(f"\n{texture}")
-        _one(data / texture, out / texture, demo_config(quick), say)
-    return out / chosen[0] / "report" / "index.html"
+        metrics = _one(data / texture, out / texture, demo_config(quick), say)
+        entries.append(Entry(texture, f"{texture}/report/index.html", metrics))
+    page = write_contents(out / "index.html", "normbank: the demonstration", ABOUT, entries)
+    say(f"\nopen {page}")
+    return page
 
 
-def _one(data: Path, out: Path, config: Config, say: Callable[[str], None]) -> None:
+def _one(data: Path, out: Path, config: Config, say: Callable[[str], None]) -> dict[str, float | None]:
     dataset, cache = open_dataset(data, config.data), open_cache(out.parent / "cache")
     try:
         model = fit(config, dataset, out, resume=True, cache=cache)
@@ -44,3 +54,5 @@ def _one(data: Path, out: Path, config: Config, say: Callable[[str], None]) -> N
         model = fit(config, dataset, out, overwrite=True, cache=cache)
     for line in judge(detectors.load(model), dataset, json_file=out / "evaluation.json", report=out / "report"):
         say(line)
+    metrics: dict[str, float | None] = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))["metrics"]
+    return metrics

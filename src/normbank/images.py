@@ -111,7 +111,7 @@ def probe(path: str | Path, frame: int | None = None) -> tuple[int, int]:
 def read_mask(path: str | Path, size: int, fit: Literal["stretch", "pad", "crop"] = "stretch") -> NDArray[np.bool_]:
     """A ground-truth mask [size, size]: box-filtered from its own size and cut at one half.
 
-    Defective is what is above half of the mask's largest value, so that 1, 255 and the ripples of a JPEG are read right.
+    Defective is what is above half of the mask's largest value: 1, 255 and the ripples of a JPEG are read right.
     With `pad`, what lies outside the image is good.
     """
     values = read(path).max(axis=2)
@@ -224,7 +224,7 @@ def _picture_array(image: Image.Image, name: str) -> NDArray[Any]:
 
 
 def _is_deep(image: Image.Image) -> bool:
-    """Whether the file holds 16 bits a value: Pillow says so for grey, and hides it in the decoder's mode for colour."""
+    """Whether the file holds 16 bits a value: for colour Pillow tells that only in its decoder's mode."""
     if image.mode.startswith("I"):
         return True
     modes = (str(argument) for tile in getattr(image, "tile", ()) for argument in _as_tuple(tile[3]))

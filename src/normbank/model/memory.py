@@ -15,7 +15,6 @@ from torch.nn import functional
 
 from ..config import Model
 
-
 RAMP = 0.01  # width of the step of the hard shrinkage, in thresholds
 
 
@@ -30,6 +29,7 @@ class NoMemory(nn.Module):
     """The raw skip connection as a memory: it recalls what it is asked."""
 
     def forward(self, features: Tensor) -> Recall:
+        """The features themselves, and no weights."""
         return Recall(features, None)
 
 
@@ -38,9 +38,8 @@ def address(similarity: Tensor, *, shrinkage: str, threshold: float, renormalise
 
     `similarity` [..., m] in [-1, 1] -> weights [..., m] in [0, 1]. Eq. 3 is a softmax (of cosines / temperature;
     the paper's is 1). Eq. 4 is the soft shrinkage max(0, w - threshold); "hard" keeps w where w > threshold, rising
-    from 0 to w over the first RAMP of the threshold: with a jump there, the last digit of a sum would decide a read, and
-    another processor or ONNX Runtime would reconstruct visibly otherwise.
-    With `renormalise` the weights are divided by their sum; where all were shrunk to 0 they stay 0.
+    from 0 to w over the first RAMP of the threshold: with a jump there, the last digit of a sum would decide a read,
+    and another processor or ONNX Runtime would reconstruct visibly otherwise. With `renormalise` the weights are divided by their sum; where all were shrunk to 0 they stay 0.
     """
     weights = torch.softmax(similarity / temperature, dim=-1)
     if shrinkage == "soft":
@@ -82,6 +81,7 @@ class PartitionMemoryBank(nn.Module):
         self.threshold = 1 / items if threshold is None else threshold  # paper: delta_m = 1/m
 
     def forward(self, features: Tensor) -> Recall:
+        """Eq. 2 to 5 for features [B, C, H, W] of the size it was made for."""
         batch, channels, _, _ = features.shape
         queries = self._partition(features)
         weights = self._weights(queries)

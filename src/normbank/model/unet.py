@@ -47,6 +47,7 @@ class UNet(nn.Module):
         self.output = nn.Sigmoid() if output == "sigmoid" else nn.Identity()
 
     def forward(self, images: Tensor) -> Tensor:
+        """The reconstruction of a batch."""
         recalled = self.recall(images)
         features = recalled.pop()
         for up, decoder in zip(reversed(self.ups), reversed(self.decoders), strict=True):
