@@ -175,7 +175,7 @@ def predict(
     overlays: Annotated[Path | None, typer.Option(metavar="DIR", help="write heat maps over the images, .png")] = None,
     null: Annotated[bool, typer.Option("--null", "-0", help="names on standard input end with a NUL byte")] = False,
     fail_on_anomaly: Annotated[
-        bool, typer.Option("--fail-on-anomaly", help="exit with 3 if any image is anomalous")
+        bool, typer.Option("--fail-on-anomaly", help="exit with 3 if any image is anomalous, 2 if one was not scored")
     ] = False,
     batch: Annotated[int, typer.Option(min=1, help="images scored at a time; 1 answers each name at once")] = 16,
     threads: Threads = 0,
@@ -197,6 +197,8 @@ def predict(
         raise UserError("none of the files could be scored; the reasons stand above.")
     if fail_on_anomaly and tally.anomalous:
         raise typer.Exit(ANOMALY_FOUND)
+    if fail_on_anomaly and (tally.broken or not tally.scored):
+        raise UserError("--fail-on-anomaly: what could not be scored, or nothing at all, does not pass for normal.")
 
 
 @app.command(epilog="Example: normbank export runs/parts/model.nbk --out deploy")

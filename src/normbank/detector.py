@@ -54,7 +54,7 @@ class Detector:
         self.weights, self.graph = bundle.weights, bundle.graph
         self.spec = ImageSpec(**self.manifest["image"])
         self.calibration = Calibration.from_dict(self.manifest["calibration"])
-        self._session = _session(bundle.graph, threads)
+        self._session = open_session(bundle.graph, threads)
 
     @overload
     def predict(self, source: str | Path | Pixels) -> Prediction: ...
@@ -139,7 +139,8 @@ def _usable(result: Prediction | ImageError, place: int, count: int) -> Predicti
     return result
 
 
-def _session(graph: bytes, threads: int) -> Any:
+def open_session(graph: bytes, threads: int = 0) -> Any:
+    """ONNX Runtime on the graph in these bytes; `threads` 0 leaves the number to it."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -114,7 +114,9 @@ def evaluate(
     """
     started = time.monotonic()
     samples = to_test(dataset)
-    gathered = _gather(detector, samples, cache or open_cache(), strict, progress)
+    cache = cache or open_cache()
+    gathered = _gather(detector, samples, cache, strict, progress)
+    cache.trim()
     gathered.skipped[:0] = dataset.skipped
     if not gathered.scored:
         raise DataError(

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from . import residual
 from .bundle import Bundle
 from .config import Config
-from .detector import Outputs, _session
+from .detector import Outputs, open_session
 from .errors import ParityError
 from .images import ImageSpec, Pixels
 
@@ -86,7 +86,7 @@ def verify(graph: nn.Module, exported: bytes, batch: Pixels) -> None:
     """Raise ParityError unless ONNX Runtime and PyTorch agree on `batch` [N, S, S, C]."""
     with torch.no_grad():
         scores, maps, reconstructions = (output.numpy() for output in graph(torch.from_numpy(batch)))
-    found = Outputs(*_session(exported, 0).run(None, {"image": batch}))
+    found = Outputs(*open_session(exported).run(None, {"image": batch}))
     least = SMALL * batch.shape[1] * batch.shape[2]
     score_gap = float(np.max(np.abs(found.scores - scores) / np.maximum(np.abs(scores), least)))
     map_gap = float(np.max(np.abs(found.anomaly_maps - maps)))

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -32,6 +33,8 @@ from .training import Identity, OtherRunError, Trained, difference, optimise
 
 MODEL_FILE, RUN_FILE, CHECKPOINT_FILE = "model.nbk", "run.json", "checkpoint.ckpt"
 FEWEST = 10
+PROBED = 16  # images of each part that graph and network are compared on
+DIM = 0.25  # largest value, of full scale, below which images use too little of their depth
 GROUPS = ("data", "model", "train", "score")  # of the settings
 
 
@@ -98,7 +101,8 @@ def prepare(
         raise TrainingError(f"{path!r}: {reason}. Remove the file, or train without --strict to skip such files.")
     _check_images(loaded, dataset)
     chosen, kept = _hold_out(loaded, config)
-    return Prepared(spec, _part(loaded, chosen), _part(loaded, kept), tuple(_remarks(loaded, dataset)))
+    remarks = (*_remarks(loaded, dataset), *_remarks_on_use(loaded, len(chosen), len(kept)))
+    return Prepared(spec, _part(loaded, chosen), _part(loaded, kept), remarks)
 
 
 def _hold_out(loaded: Loaded, config: Config) -> tuple[list[int], list[int]]:
@@ -199,6 +203,17 @@ def _remarks(loaded: Loaded, dataset: Dataset) -> list[str]:
     return found
 
 
+def _remarks_on_use(loaded: Loaded, chosen: int, kept: int) -> Iterator[str]:
+    if chosen < FEWEST:
+        yield f"only {chosen} images are left to train on, {kept} are held out: data.held_out_min=0 keeps fewer back"
+    largest, white = int(loaded.pixels.max()), int(np.iinfo(loaded.pixels.dtype).max)
+    if largest < DIM * white:
+        yield (
+            f"the largest value of all good images is {largest} of {white}: data of fewer bits in a wider file? "
+            f"Scaled to the full range they would be learnt better"
+        )
+
+
 def _identity(settings: dict[str, Any], images: dict[str, Any]) -> Identity:
     """What has to be equal for a run to be the same: settings and images, not the folder they lie in.
 
@@ -218,9 +233,8 @@ def _fingerprint(loaded: Loaded) -> str:
 def _finish(config: Config, dataset: Dataset, prepared: Prepared, trained: Trained, out: Path) -> Path:
     record = _record(config, dataset, prepared, trained)
     unknown = Calibration((), config.score.false_alarm_rate).to_dict()
-    bundle = make_bundle(
-        trained.network, config, prepared.spec, {**record, "calibration": unknown}, prepared.train.pixels[:3]
-    )
+    probe = np.concatenate([prepared.held_out.pixels[:PROBED], prepared.train.pixels[:PROBED]])
+    bundle = make_bundle(trained.network, config, prepared.spec, {**record, "calibration": unknown}, probe)
     bundle.manifest.update(_calibrate(Detector(bundle), config, prepared))
     path = out / MODEL_FILE
     write_bundle(path, bundle)

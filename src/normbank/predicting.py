@@ -99,7 +99,7 @@ def _names(pieces: list[bytes], separator: bytes) -> Iterator[bytes]:
 
 def _from_path(text: str, count: int) -> list[Target]:
     path = Path(text)
-    if not os.path.lexists(path):
+    if not text or not os.path.lexists(path):
         do = "Give image files, folders, or - for names on standard input."
         raise DataError(f"{text!r}: there is no such file or folder. {do}")
     if not path.is_dir():

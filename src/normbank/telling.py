@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,7 +59,7 @@ def about_machine() -> Iterator[str]:
     told = machine.describe()
     yield f"system     {told['system']}, Python {found.pop('python')}"
     yield f"processor  {told['processor']}, {told['processors']} processors for this process"
-    yield f"bfloat16   {'yes: training uses it' if told['bf16'] else 'no: training uses 32 bits'}"
+    yield f"bfloat16   {'yes: training on 8-bit images uses it' if told['bf16'] else 'no: training uses 32 bits'}"
     yield f"device     {_device()}"
     yield f"packages   {', '.join(f'{name} {version}' for name, version in found.items())}"
     cache = open_cache()
@@ -74,6 +75,8 @@ def _device() -> str:
     """The device training would use. Asking PyTorch takes seconds, so a GPU is told by its driver."""
     if os.path.exists("/proc/driver/nvidia/version") or shutil.which("nvidia-smi"):
         return "an NVIDIA driver is present: training uses the GPU if PyTorch is a CUDA build"
+    if platform.system() == "Darwin" and platform.machine() == "arm64":
+        return "Apple's GPU where PyTorch finds it (train.device=cpu keeps to the processor)"
     return "the processor (no NVIDIA driver)"
 
 

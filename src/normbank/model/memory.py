@@ -39,7 +39,8 @@ def address(similarity: Tensor, *, shrinkage: str, threshold: float, renormalise
     `similarity` [..., m] in [-1, 1] -> weights [..., m] in [0, 1]. Eq. 3 is a softmax (of cosines / temperature;
     the paper's is 1). Eq. 4 is the soft shrinkage max(0, w - threshold); "hard" keeps w where w > threshold, rising
     from 0 to w over the first RAMP of the threshold: with a jump there, the last digit of a sum would decide a read,
-    and another processor or ONNX Runtime would reconstruct visibly otherwise. With `renormalise` the weights are divided by their sum; where all were shrunk to 0 they stay 0.
+    and another processor or ONNX Runtime would reconstruct visibly otherwise. With `renormalise` the weights are
+    divided by their sum; where all were shrunk to 0 they stay 0.
     """
     weights = torch.softmax(similarity / temperature, dim=-1)
     if shrinkage == "soft":
