@@ -189,6 +189,24 @@ def test_fail_on_anomaly(run, tiny_model, without_threshold, images):
     assert "has no threshold. No good images were held out" in came.err
 
 
+def test_what_was_not_scored_does_not_pass_a_gate(run, tiny_model, images, tmp_path):
+    made = read_bundle(tiny_model)
+    lenient = {**made.manifest, "calibration": {"scores": [1e9] * 99, "false_alarm_rate": 0.01}}
+    write_bundle(tmp_path / "lenient.nbk", Bundle(lenient, made.weights, made.graph))
+    assert run("predict", tmp_path / "lenient.nbk", images, "--fail-on-anomaly").code == 0
+    (images / "broken.png").write_bytes(b"")
+    assert run("predict", tmp_path / "lenient.nbk", images).code == 0
+    came = run("predict", tmp_path / "lenient.nbk", images, "--fail-on-anomaly")
+    assert came.code == 2
+    assert "does not pass for normal" in came.err
+
+
+def test_an_empty_name_is_not_the_current_folder(run, tiny_model):
+    came = run("predict", tiny_model, "")
+    assert came.code == 2
+    assert "no such file or folder" in came.err
+
+
 def threshold_of(model):
     return normbank.load(model).calibration.threshold
 

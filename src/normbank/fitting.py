@@ -168,7 +168,7 @@ def _check_same_run(model: Path, identity: Identity) -> None:
 
 def _check_images(loaded: Loaded, dataset: Dataset) -> None:
     count, different = len(loaded.digests), len(set(loaded.digests))
-    if count and (different == 1 or (loaded.pixels == loaded.pixels[:1]).all()):
+    if count > 1 and (different == 1 or (loaded.pixels == loaded.pixels[:1]).all()):
         raise TrainingError(
             f"{dataset.root}: all {count} good images are identical, so there is no variation to learn. "
             f"Check that the folder holds different photographs."
@@ -222,7 +222,7 @@ def _identity(settings: dict[str, Any], images: dict[str, Any]) -> Identity:
     told = {f"{group}.{name}": value for group in GROUPS for name, value in settings[group].items()}
     del told["train.checkpoint_every"]
     seen = hashlib.sha256(" ".join(images["seen"]).encode()).hexdigest()
-    return {**told, "fingerprint of the images": seen[:12], "of those trained on": images["fingerprint"][:12]}
+    return {**told, "fingerprint of the images": seen[:12], "fingerprint of those trained on": images["fingerprint"][:12]}
 
 
 def _fingerprint(loaded: Loaded) -> str:

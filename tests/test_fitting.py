@@ -1,0 +1,562 @@
+"""From a folder of good images to a detector file: what is refused, held out, recorded, gone on with."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from PIL import Image
+from tiny import SETTINGS, save, tiny_config, weave
+
+from normbank import detector as detectors
+from normbank import fitting, machine, training
+from normbank.bundle import Bundle, read_bundle
+from normbank.calibration import Calibration
+from normbank.config import Config, preset
+from normbank.data.open import open_dataset
+from normbank.data.samples import Dataset, Sample
+from normbank.errors import BundleError, DataError, ParityError, TrainingError
+from normbank.fitting import CHECKPOINT_FILE, MODEL_FILE, RUN_FILE, fit, prepare
+from normbank.training import OtherRunError
+
+Cheap = Callable[..., Path]
+
+
+def good(folder: Path, count: int, start: int = 0, side: int = 32) -> Dataset:
+    """A data set of `count` different good images, written to `folder`."""
+    paths = [save(folder / f"{number:03d}.png", weave(start + number, side)) for number in range(count)]
+    return of(folder, paths)
+
+
+def of(folder: Path, paths: list[Path]) -> Dataset:
+    return Dataset("parts", "folder", str(folder), tuple(Sample(str(path), 0, "good") for path in paths), ())
+
+
+@pytest.fixture
+def cheap(monkeypatch: pytest.MonkeyPatch, tiny_model: Path) -> Cheap:
+    """`fit` that takes the graph of `tiny_model` instead of exporting: what is not about the graph is quick."""
+    graph = read_bundle(tiny_model).graph
+
+    def bundle(network: torch.nn.Module, _: object, __: object, manifest: dict[str, object], ___: object) -> Bundle:
+        weights = {name: value.contiguous() for name, value in network.state_dict().items()}
+        return Bundle(manifest, safetensors.torch.save(weights), graph)
+
+    monkeypatch.setattr(fitting, "make_bundle", bundle)
+
+    def run(dataset: Dataset, out: Path, config: Config | None = None, *, quiet: bool = True, **more: bool) -> Path:
+        return fit(config or tiny_config(train__steps=6, train__checkpoint_every=2), dataset, out, quiet=quiet, **more)
+
+    return run
+
+
+def stop_at(patch: pytest.MonkeyPatch, call: int, error: type[BaseException] = KeyboardInterrupt) -> None:
+    """Training is interrupted in the middle of step number `call`."""
+    real, calls = training.total_loss, iter(range(1, 1000))
+
+    def stopping(*arguments: object, **more: object) -> torch.Tensor:
+        if next(calls) == call:
+            raise error
+        return real(*arguments, **more)  # type: ignore[arg-type]
+
+    patch.setattr(training, "total_loss", stopping)
+
+
+def no_training(patch: pytest.MonkeyPatch) -> None:
+    def optimise(*_: object, **__: object) -> None:
+        raise AssertionError("nothing was to be trained")
+
+    patch.setattr(fitting, "optimise", optimise)
+
+
+# what is held out
+
+
+@pytest.mark.parametrize(
+    ("count", "kept"), [(10, 5), (11, 5), (20, 10), (39, 19), (40, 20), (100, 20), (200, 20), (201, 21)]
+)
+def test_a_tenth_at_least_20_at_most_half_are_held_out(tmp_path: Path, count: int, kept: int) -> None:
+    prepared = prepare(tiny_config(), good(tmp_path, count, side=16))
+    assert (len(prepared.train.samples), len(prepared.held_out.samples)) == (count - kept, kept)
+    names = {sample.path for part in (prepared.train, prepared.held_out) for sample in part.samples}
+    assert len(names) == count
+    for part in (prepared.train, prepared.held_out):
+        assert part.pixels.shape == (len(part.samples), 32, 32, 3)
+        assert len(part.digests) == len(part.samples)
+
+
+def test_pixels_stay_with_their_samples(tmp_path: Path) -> None:
+    prepared = prepare(tiny_config(), good(tmp_path, 14))
+    for part in (prepared.train, prepared.held_out):
+        for sample, pixels in zip(part.samples, part.pixels, strict=True):
+            assert np.array_equal(pixels, np.asarray(Image.open(sample.path)))
+
+
+def test_the_choice_depends_on_the_seed_and_not_on_the_folder(tmp_path: Path) -> None:
+    def names(folder: str, seed: int) -> list[str]:
+        held_out = prepare(tiny_config(train__seed=seed), good(tmp_path / folder, 20)).held_out
+        return [Path(sample.path).name for sample in held_out.samples]
+
+    assert names("here", 0) == names("far/away", 0)
+    assert names("here", 0) != names("here", 1)
+
+
+def test_the_paper_s_presets_hold_out_none_and_promise_nothing(tmp_path: Path, cheap: Cheap) -> None:
+    settings = {name: value for name, value in SETTINGS.items() if "held_out" not in name}
+    config = preset("paper-mvtec-object", settings)
+    dataset = good(tmp_path / "data", 12)
+    found = detectors.load(cheap(dataset, tmp_path / "run", config))
+    assert found.manifest["data"]["held_out"] == []
+    assert found.manifest["data"]["trained_on"] == 12
+    prediction = found.predict(dataset.train[0].path)
+    assert (prediction.threshold, prediction.p_value, prediction.is_anomalous) == (None, None, None)
+    assert prediction.score > 0
+    assert found.manifest["map_scale"] > 0  # heat maps have their scale from training images then
+
+
+def test_the_threshold_comes_from_the_held_out_images(tiny_data: Path, tiny_model: Path) -> None:
+    found = detectors.load(tiny_model)
+    names = found.manifest["data"]["held_out"]
+    assert len(names) == 12  # half of 24
+    assert all(name.startswith(os.path.join("train", "good")) for name in names)
+    scores = [prediction.score for prediction in found.predict([tiny_data / name for name in names])]
+    kept = found.manifest["calibration"]
+    assert kept["scores"] == pytest.approx(sorted(scores), rel=1e-6)
+    assert kept["threshold"] == max(kept["scores"])
+    assert found.calibration == Calibration(tuple(kept["scores"]), 0.01)
+    assert found.calibration.note is not None  # 12 cannot promise 1 %
+
+
+# what is refused
+
+
+@pytest.mark.parametrize("count", [0, 1, 9])
+def test_fewer_than_ten_images_are_refused(tmp_path: Path, cheap: Cheap, count: int) -> None:
+    with pytest.raises(TrainingError, match=f"at least 10 different good images to learn from, got {count}") as caught:
+        cheap(good(tmp_path / "data", count), tmp_path / "run")
+    assert str(tmp_path / "data") in str(caught.value)
+    assert "Add good images" in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_ten_are_enough(tmp_path: Path, cheap: Cheap) -> None:
+    manifest = detectors.load(cheap(good(tmp_path / "data", 10), tmp_path / "run")).manifest
+    assert manifest["data"]["trained_on"] == 5
+    assert any("only 5 images are left to train on" in remark for remark in manifest["remarks"])
+
+
+def test_a_table_of_test_images_alone_is_refused(tmp_path: Path, cheap: Cheap) -> None:
+    save(tmp_path / "a.png", weave(0))
+    table = tmp_path / "parts.csv"
+    table.write_text("image_path,label_index,split,mask_path\na.png,0,test,\n", encoding="utf-8")
+    config = tiny_config()
+    with pytest.raises((DataError, TrainingError), match="good images") as caught:
+        cheap(open_dataset(table, config.data), tmp_path / "run", config)
+    assert "parts.csv" in str(caught.value)
+
+
+def test_images_that_cannot_be_opened_at_all_are_refused(tmp_path: Path, cheap: Cheap) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(12)]
+    for path in paths:
+        path.write_text("not an image")
+    with pytest.raises(DataError, match="none of the 12 training images can be opened") as caught:
+        cheap(of(tmp_path, paths), tmp_path / "run")
+    assert "0.png" in str(caught.value)
+
+
+def test_identical_images_are_refused(tmp_path: Path, cheap: Cheap) -> None:
+    paths = [save(tmp_path / f"{number}.png", weave(0)) for number in range(12)]
+    with pytest.raises(TrainingError, match="all 12 good images are identical"):
+        cheap(of(tmp_path, paths), tmp_path / "run")
+
+
+def test_identical_pixels_in_different_files_are_refused(tmp_path: Path, cheap: Cheap) -> None:
+    for number in range(12):
+        Image.fromarray(weave(0)).save(tmp_path / f"{number}.png", pnginfo=_comment(str(number)))
+    paths = sorted(tmp_path.glob("*.png"))
+    assert len({path.read_bytes() for path in paths}) == 12
+    with pytest.raises(TrainingError, match="all 12 good images are identical"):
+        cheap(of(tmp_path, paths), tmp_path / "run")
+
+
+def _comment(text: str) -> object:
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.add_text("comment", text)
+    return info
+
+
+def test_copies_do_not_count_as_images(tmp_path: Path) -> None:
+    dataset = good(tmp_path, 9)
+    copies = [shutil.copy(sample.path, tmp_path / f"copy{index}.png") for index, sample in enumerate(dataset.train)]
+    with pytest.raises(TrainingError, match="at least 10 different good images to learn from, got 9"):
+        prepare(tiny_config(), of(tmp_path, [*tmp_path.glob("0*.png"), *map(Path, copies)]))
+
+
+# what is told
+
+
+def test_a_channel_without_information_is_told(tmp_path: Path) -> None:
+    for number in range(12):
+        pixels = weave(number)
+        pixels[..., 1] = 7
+        save(tmp_path / f"{number}.png", pixels)
+    prepared = prepare(tiny_config(), of(tmp_path, sorted(tmp_path.glob("*.png"))))
+    (remark,) = [remark for remark in prepared.remarks if "channel" in remark]
+    assert remark.startswith("channel 1 has the same value in every pixel of every good image")
+
+
+def test_ordinary_images_cause_no_remark(tmp_path: Path) -> None:
+    assert prepare(tiny_config(), good(tmp_path, 20)).remarks == ()
+
+
+def test_copies_are_told_and_never_on_both_sides(tmp_path: Path) -> None:
+    dataset = good(tmp_path, 20)
+    for index, sample in enumerate(dataset.train):
+        shutil.copy(sample.path, tmp_path / f"copy{index:03d}.png")
+    prepared = prepare(tiny_config(), of(tmp_path, sorted(tmp_path.glob("*.png"))))
+    (remark,) = [remark for remark in prepared.remarks if "copies" in remark]
+    assert remark.startswith("20 of the 40 good images are exact copies of others")
+    assert not set(prepared.train.digests) & set(prepared.held_out.digests)
+    assert len(prepared.held_out.digests) == len(set(prepared.held_out.digests)) == 10
+    assert len(prepared.train.digests) == 20  # ten images and their copies
+
+
+def test_broken_files_are_skipped_told_and_recorded(
+    tmp_path: Path, cheap: Cheap, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = good(tmp_path / "data", 12)
+    broken = tmp_path / "data" / "broken.png"
+    broken.write_bytes(Path(dataset.train[0].path).read_bytes()[:300])
+    empty = tmp_path / "data" / "empty.png"
+    empty.touch()
+    both = of(tmp_path / "data", [broken, *(Path(sample.path) for sample in dataset.train), empty])
+    model = cheap(both, tmp_path / "run", quiet=False)
+    manifest = detectors.load(model).manifest
+    assert [Path(name).name for name, _ in manifest["data"]["skipped"]] == ["broken.png", "empty.png"]
+    assert all(reason for _, reason in manifest["data"]["skipped"])
+    assert manifest["data"]["trained_on"] + len(manifest["data"]["held_out"]) == 12
+    told = capsys.readouterr().err
+    assert f"skipped {str(broken)!r}" in told
+    assert f"skipped {str(empty)!r}" in told
+
+
+def test_strict_stops_at_the_first_broken_file(tmp_path: Path, cheap: Cheap) -> None:
+    dataset = good(tmp_path / "data", 12)
+    broken = tmp_path / "data" / "005.png"
+    broken.write_bytes(b"")
+    with pytest.raises(TrainingError, match=r"005\.png.*train without --strict to skip such files"):
+        cheap(dataset, tmp_path / "run", strict=True)
+
+
+def test_quiet_says_nothing(tmp_path: Path, cheap: Cheap, capfd: pytest.CaptureFixture[str]) -> None:
+    cheap(good(tmp_path / "data", 12), tmp_path / "run")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_nothing_else_is_left_in_the_folder(tmp_path: Path, cheap: Cheap) -> None:
+    model = cheap(good(tmp_path / "data", 12), tmp_path / "run")
+    assert model == tmp_path / "run" / MODEL_FILE
+    assert {entry.name for entry in (tmp_path / "run").iterdir()} == {MODEL_FILE, RUN_FILE}
+
+
+# what is recorded
+
+
+def test_the_record(tiny_model: Path, tiny_data: Path) -> None:
+    run = json.loads((tiny_model.parent / RUN_FILE).read_text(encoding="utf-8"))
+    manifest = detectors.load(tiny_model).manifest
+    assert {name: value for name, value in manifest.items() if name != "format_version"}.items() <= run.items()
+    assert run["settings"] == tiny_config().model_dump(mode="json")
+    assert run["settings"]["train"]["seed"] == 0
+    assert run["image"] == {"size": 32, "channels": 3, "bits": 8, "fit": "stretch"}
+    assert run["device"] == machine.cpu_name()
+    assert (run["precision"], run["threads"]) == ("32-true", 1)
+    assert run["training_seconds"] > 0
+    assert run["commit"] == machine.commit()
+    assert {"python", "normbank", "torch", "lightning", "onnxruntime", "numpy"} <= run["versions"].keys()
+    assert run["machine"]["processors"] == machine.cpu_count()
+    assert run["model_bytes"] == tiny_model.stat().st_size
+    assert run["curve"][-1][0] == 3
+    assert 0 < run["curve"][-1][1] < 2
+    weights = safetensors.torch.load(read_bundle(tiny_model).weights)
+    learnt = [v.numel() for k, v in weights.items() if "running" not in k and "num_batches" not in k]
+    assert run["parameters"] == sum(learnt)
+    data = run["data"]
+    assert (data["name"], data["format"], data["skipped"]) == (tiny_data.name, "mvtec", [])
+    assert data["trained_on"] + len(data["held_out"]) == len(data["seen"]) == 24
+
+
+def test_the_record_is_plain_json(tiny_model: Path) -> None:
+    text = (tiny_model.parent / RUN_FILE).read_text(encoding="utf-8")
+    json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+def test_names_in_a_table_are_relative_to_its_folder(tmp_path: Path, cheap: Cheap) -> None:
+    good(tmp_path / "images", 12)
+    rows = [f"images/{number:03d}.png,0,train," for number in range(12)]
+    table = tmp_path / "parts.csv"
+    table.write_text("image_path,label_index,split,mask_path\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    config = tiny_config()
+    manifest = detectors.load(cheap(open_dataset(table, config.data), tmp_path / "run", config)).manifest
+    assert all(name.startswith(os.path.join("images", "0")) for name in manifest["data"]["held_out"])
+
+
+def test_odd_file_names_are_recorded(tmp_path: Path, cheap: Cheap) -> None:
+    dataset = good(tmp_path / "data", 12)
+    names = ["a\nb.png", "ü 日本.png", os.fsdecode(b"\xff\xfe.png")]
+    paths = [Path(shutil.move(s.path, tmp_path / "data" / n)) for s, n in zip(dataset.train, names, strict=False)]
+    rest = [Path(sample.path) for sample in dataset.train[3:]]
+    settings = tiny_config(data__held_out=0.5)
+    manifest = detectors.load(cheap(of(tmp_path / "data", [*paths, *rest]), tmp_path / "run", settings)).manifest
+    assert len(manifest["data"]["held_out"]) == 6
+
+
+# going on
+
+
+def curve(model: Path) -> list[list[float]]:
+    found: list[list[float]] = json.loads(model.with_name(RUN_FILE).read_text(encoding="utf-8"))["curve"]
+    return found
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 6])
+def test_interrupted_and_resumed_it_gives_the_same_model(tmp_path: Path, cheap: Cheap, step: int) -> None:
+    dataset = good(tmp_path / "data", 12)
+    whole = cheap(dataset, tmp_path / "whole")
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, step)
+        with pytest.raises(KeyboardInterrupt):
+            cheap(dataset, tmp_path / "run")
+    assert not (tmp_path / "run" / MODEL_FILE).exists()
+    assert (tmp_path / "run" / CHECKPOINT_FILE).exists() == (step > 2)
+    resumed = cheap(dataset, tmp_path / "run", resume=True)
+    assert read_bundle(resumed).weights == read_bundle(whole).weights
+    assert curve(resumed) == curve(whole)
+    assert not (tmp_path / "run" / CHECKPOINT_FILE).exists()
+
+
+def interrupted(cheap: Cheap, dataset: Dataset, out: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, 4)
+        with pytest.raises(KeyboardInterrupt):
+            cheap(dataset, out)
+
+
+def test_a_checkpoint_of_other_settings_or_images_is_refused(tmp_path: Path, cheap: Cheap) -> None:
+    dataset = good(tmp_path / "data", 12)
+    interrupted(cheap, dataset, tmp_path / "run")
+    other = tiny_config(train__steps=8, train__checkpoint_every=2, score__delta_h=0.25)
+    with pytest.raises(OtherRunError, match=r"train.steps was 6 and is 8; score.delta_h was 0.5 and is 0.25"):
+        cheap(dataset, tmp_path / "run", other, resume=True)
+    with pytest.raises(OtherRunError, match=r"fingerprint of the images was [0-9a-f]{12} and is [0-9a-f]{12}"):
+        cheap(good(tmp_path / "others", 12, start=50), tmp_path / "run", resume=True)
+    moved = shutil.copytree(tmp_path / "data", tmp_path / "moved")
+    assert cheap(of(moved, sorted(moved.glob("*.png"))), tmp_path / "run", resume=True).exists()
+
+
+def test_an_unfinished_run_is_not_started_again_unasked(tmp_path: Path, cheap: Cheap) -> None:
+    dataset = good(tmp_path / "data", 12)
+    interrupted(cheap, dataset, tmp_path / "run")
+    with pytest.raises(TrainingError, match=r"unfinished run\. Go on with --resume, or start again with --overwrite"):
+        cheap(dataset, tmp_path / "run")
+    other = tiny_config(train__steps=1)
+    assert json.loads(cheap(dataset, tmp_path / "run", other, overwrite=True).with_name(RUN_FILE).read_text())
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path, cheap: Cheap) -> None:
+    dataset = good(tmp_path / "data", 12)
+    interrupted(cheap, dataset, tmp_path / "run")
+    checkpoint = tmp_path / "run" / CHECKPOINT_FILE
+    checkpoint.write_bytes(checkpoint.read_bytes()[:2000])
+    with pytest.raises(TrainingError, match=r"checkpoint .* cannot be read"):
+        cheap(dataset, tmp_path / "run", resume=True)
+
+
+def test_a_finished_run_resumed_is_the_same_model_without_training(
+    tmp_path: Path, cheap: Cheap, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = good(tmp_path / "data", 12)
+    model = cheap(dataset, tmp_path / "run")
+    before = model.read_bytes(), model.with_name(RUN_FILE).read_bytes()
+    no_training(monkeypatch)
+    assert cheap(dataset, tmp_path / "run", resume=True, quiet=False) == model
+    assert "is finished, with these settings and images: nothing is left to do" in capsys.readouterr().err
+    assert before == (model.read_bytes(), model.with_name(RUN_FILE).read_bytes())
+    often = tiny_config(train__steps=6, train__checkpoint_every=1)  # decides nothing about the result
+    assert cheap(dataset, tmp_path / "run", often, resume=True) == model
+
+
+def test_a_finished_run_of_other_settings_or_images_is_refused(
+    tmp_path: Path, cheap: Cheap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = good(tmp_path / "data", 12)
+    model = cheap(dataset, tmp_path / "run")
+    no_training(monkeypatch)
+    with pytest.raises(OtherRunError, match=r"is finished, and was made with other .*\(train.seed was 0 and is 1;"):
+        cheap(dataset, tmp_path / "run", tiny_config(train__steps=6, train__seed=1), resume=True)
+    with pytest.raises(OtherRunError, match="fingerprint of the images was"):
+        cheap(good(tmp_path / "others", 12, start=50), tmp_path / "run", resume=True)
+    model.write_bytes(model.read_bytes()[:1000])
+    with pytest.raises(BundleError, match="damaged"):
+        cheap(dataset, tmp_path / "run", resume=True)
+
+
+def test_resume_with_nothing_there_says_so_and_trains(
+    tmp_path: Path, cheap: Cheap, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cheap(good(tmp_path / "data", 12), tmp_path / "run", resume=True, quiet=False).exists()
+    assert "no checkpoint in" in capsys.readouterr().err
+
+
+def test_a_finished_model_is_replaced_only_when_asked(tmp_path: Path, cheap: Cheap) -> None:
+    dataset = good(tmp_path / "data", 12)
+    model = cheap(dataset, tmp_path / "run")
+    before = read_bundle(model).weights
+    other = tiny_config(train__steps=6, train__seed=1)
+    with pytest.raises(TrainingError, match="holds a finished model, which is not replaced unasked"):
+        cheap(dataset, tmp_path / "run", other)
+    assert read_bundle(model).weights == before
+    assert read_bundle(cheap(dataset, tmp_path / "run", other, overwrite=True)).weights != before
+
+
+def test_resume_and_overwrite_contradict_each_other(tmp_path: Path, cheap: Cheap) -> None:
+    with pytest.raises(TrainingError, match="--resume and --overwrite: expected one of them, got both"):
+        cheap(good(tmp_path / "data", 12), tmp_path / "run", resume=True, overwrite=True)
+
+
+def test_a_kill_between_the_model_and_its_record_is_mended(
+    tmp_path: Path, cheap: Cheap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = good(tmp_path / "data", 12)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting, "write_atomically", killed)
+        with pytest.raises(KeyboardInterrupt):
+            cheap(dataset, tmp_path / "run")
+    before = read_bundle(tmp_path / "run" / MODEL_FILE).weights
+    model = cheap(dataset, tmp_path / "run", resume=True)
+    assert read_bundle(model).weights == before
+    assert {entry.name for entry in (tmp_path / "run").iterdir()} == {MODEL_FILE, RUN_FILE}
+
+
+def test_a_graph_that_differs_writes_no_model_and_keeps_the_checkpoint(
+    tmp_path: Path, cheap: Cheap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise ParityError("the exported graph differs")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting, "make_bundle", refused)
+        with pytest.raises(ParityError):
+            cheap(good(tmp_path / "data", 12), tmp_path / "run")
+    assert {entry.name for entry in (tmp_path / "run").iterdir()} == {CHECKPOINT_FILE}
+
+
+# where it is written
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path, cheap: Cheap) -> None:
+    dataset = good(tmp_path / "data", 12)
+    (tmp_path / "file").touch()
+    with pytest.raises(TrainingError, match=r"file': expected a folder, got a file"):
+        cheap(dataset, tmp_path / "file")
+    with pytest.raises(TrainingError, match=r"file.run' cannot be written to: Not a directory"):
+        cheap(dataset, tmp_path / "file" / "run")
+
+
+def test_a_folder_without_room_is_told_before_training(
+    tmp_path: Path, cheap: Cheap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(**_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    no_training(monkeypatch)
+    monkeypatch.setattr(fitting.tempfile, "TemporaryFile", full)
+    with pytest.raises(TrainingError, match=r"cannot be written to: No space left on device\."):
+        cheap(good(tmp_path / "data", 12), tmp_path / "run")
+
+
+def test_a_loss_that_is_no_number_reaches_the_user_in_words(tmp_path: Path, cheap: Cheap) -> None:
+    with pytest.raises(TrainingError, match="the loss became nan"):
+        cheap(good(tmp_path / "data", 12), tmp_path / "run", tiny_config(train__steps=9, train__learning_rate=1e30))
+    assert not (tmp_path / "run" / MODEL_FILE).exists()
+
+
+def test_a_device_that_is_not_there_is_told(tmp_path: Path, cheap: Cheap, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(TrainingError, match="expected auto or one this machine has"):
+        cheap(good(tmp_path / "data", 12), tmp_path / "run", tiny_config(train__device="cuda"))
+
+
+# end to end
+
+
+def deep(folder: Path, count: int) -> Dataset:
+    """16-bit images that differ from a constant in their low 8 bits alone."""
+    rows = np.arange(32)
+    for number in range(count):
+        low = 128 + 100 * np.sin(rows[:, None] / 3 + number) * np.cos(rows[None] / 2)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((40960 + low).astype(np.uint16)).save(folder / f"{number:03d}.png")
+    return of(folder, sorted(folder.glob("*.png")))
+
+
+def test_16_bits_are_kept_from_the_file_to_the_score(tmp_path: Path) -> None:
+    dataset = deep(tmp_path / "data", 12)
+    found = detectors.load(fit(tiny_config(), dataset, tmp_path / "run", quiet=True))
+    assert found.manifest["image"] == {"size": 32, "channels": 1, "bits": 16, "fit": "stretch"}
+    pixels = np.asarray(Image.open(dataset.train[0].path)).astype(np.uint16)
+    flat = np.full_like(pixels, 40960)
+    assert np.array_equal(pixels >> 8, flat >> 8)  # equal to 8 bits
+    by_path, by_array, other = found.predict([dataset.train[0].path, pixels, flat])
+    assert by_path.score == by_array.score
+    assert abs(other.score / by_path.score - 1) > 1e-6
+    assert not np.array_equal(other.anomaly_map, by_path.anomaly_map)
+
+
+def test_five_channels_from_npy_end_to_end(tmp_path: Path) -> None:
+    for number in range(12):
+        np.save(tmp_path / f"{number:02d}.npy", weave(number, 32)[..., [0, 1, 2, 0, 1]])
+    dataset = of(tmp_path, sorted(tmp_path.glob("*.npy")))
+    found = detectors.load(fit(tiny_config(), dataset, tmp_path / "run", quiet=True))
+    assert found.spec.channels == 5
+    assert found.predict(dataset.train[3].path).score > 0
+
+
+def test_the_same_seed_gives_the_same_file_but_for_its_dates(tmp_path: Path, cheap: Cheap) -> None:
+    dataset = good(tmp_path / "data", 12)
+    first, second = (cheap(dataset, tmp_path / name) for name in "ab")
+    a, b = read_bundle(first), read_bundle(second)
+    assert (a.weights, a.graph) == (b.weights, b.graph)
+    varying = {"created", "training_seconds"}
+    assert {k: v for k, v in a.manifest.items() if k not in varying} == {
+        k: v for k, v in b.manifest.items() if k not in varying
+    }
+
+
+@pytest.mark.slow
+def test_the_demo_s_bricks(tmp_path: Path) -> None:
+    from normbank.data.demo import make_demo
+
+    data = make_demo(tmp_path / "data") / "brick"
+    config = preset("paper-small", {"train.steps": 15, "train.device": "cpu"})
+    dataset = open_dataset(data, config.data)
+    model = fit(config, dataset, tmp_path / "run", quiet=True)
+    losses = [loss for _, loss in curve(model)]
+    assert losses[-1] < 0.2
+    found = detectors.load(model)
+    assert (found.spec.size, found.spec.channels, len(found.calibration.scores)) == (128, 1, 20)
+    verdicts = found.predict([sample.path for sample in dataset.test])
+    assert all(np.isfinite(verdict.score) and verdict.anomaly_map.shape == (128, 128) for verdict in verdicts)
+    assert all(0 < (verdict.p_value or 0) <= 1 for verdict in verdicts)
