@@ -222,7 +222,8 @@ def _identity(settings: dict[str, Any], images: dict[str, Any]) -> Identity:
     told = {f"{group}.{name}": value for group in GROUPS for name, value in settings[group].items()}
     del told["train.checkpoint_every"]
     seen = hashlib.sha256(" ".join(images["seen"]).encode()).hexdigest()
-    return {**told, "fingerprint of the images": seen[:12], "fingerprint of those trained on": images["fingerprint"][:12]}
+    trained_on = images["fingerprint"][:12]
+    return {**told, "fingerprint of the images": seen[:12], "fingerprint of those trained on": trained_on}
 
 
 def _fingerprint(loaded: Loaded) -> str:
