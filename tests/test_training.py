@@ -321,6 +321,16 @@ def test_resume_without_a_checkpoint_starts_at_the_beginning(tmp_path: Path, who
     assert_same(whole, trained(tmp_path, resume=True))
 
 
+def test_what_auto_came_to_may_not_change_on_the_way(tmp_path: Path) -> None:
+    trained(tmp_path)
+    for change, words in (
+        ({"train__threads": 2}, r"train\.threads was 1 and is 2"),
+        ({"train__precision": "bf16"}, r"train\.precision was 32-true and is bf16-mixed"),
+    ):
+        with pytest.raises(OtherRunError, match=words):
+            trained(tmp_path, settings(**change), resume=True)
+
+
 def test_without_resume_a_checkpoint_is_passed_over(tmp_path: Path, whole: Trained) -> None:
     trained(tmp_path, settings(train__seed=4))
     assert_same(whole, trained(tmp_path))
@@ -333,7 +343,8 @@ def test_the_checkpoint_holds_no_code(tmp_path: Path) -> None:
     trained(tmp_path)
     state = torch.load(tmp_path / "checkpoint.ckpt", weights_only=True)
     assert state["global_step"] == STEPS
-    assert state["callbacks"]["Journal"]["identity"] == IDENTITY
+    resolved = {"train.device": "cpu", "train.precision": "32-true", "train.threads": 1}
+    assert state["callbacks"]["Journal"]["identity"] == {**IDENTITY, **resolved}
     assert [entry.name for entry in tmp_path.iterdir()] == ["checkpoint.ckpt"]
 
 

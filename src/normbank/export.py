@@ -96,5 +96,5 @@ def verify(graph: nn.Module, exported: bytes, batch: Pixels) -> None:
         raise ParityError(
             f"the exported graph differs from the network: scores by {score_gap:.1e} (allowed {SCORE_TOLERANCE:.0e} "
             f"relative), maps by {map_gap:.1e}, reconstructions by {image_gap:.1e} (allowed {MAP_TOLERANCE:.0e}). "
-            f"No detector was written."
+            f"No detector was written; the checkpoint of the training is kept."
         )

@@ -205,6 +205,9 @@ def optimise(
     known = config.train
     accelerator = _device(known)
     precision = _precision(known, accelerator, pixels)
+    threads = known.threads or machine.cpu_count()
+    # What "auto" came to is part of a run: going on with something else would be another run's numbers.
+    identity = {**identity, "train.device": accelerator, "train.precision": precision, "train.threads": threads}
     resume_from = _resume_from(checkpoint, identity, resume)
     journal = Journal(identity, known, progress)
     with _torch_of_ours(known):
