@@ -25,7 +25,7 @@ ABOUT = (
 
 def demo_config(quick: bool = False) -> Config:
     """`paper-small` with a budget for a demonstration."""
-    return preset("paper-small", {"train.steps": 20 if quick else 160})
+    return preset("paper-small", {"train.steps": 20 if quick else 120})
 
 
 def run_demo(out: Path, *, quick: bool = False, say: Callable[[str], None] = print) -> Path:
