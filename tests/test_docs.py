@@ -134,8 +134,6 @@ def links() -> list[tuple[Path, str]]:
 @pytest.mark.parametrize(("page", "link"), by_page(links()))
 def test_links_lead_somewhere(page, link):
     target = (page.parent / link.partition("#")[0]).resolve()
-    if target == DOCS / "picture.png" and not target.exists():
-        pytest.skip("docs/picture.png is not rendered yet: python docs/picture.py demo docs/picture.png")
     assert target.exists()
 
 
