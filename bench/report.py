@@ -184,6 +184,8 @@ No epoch, sign or threshold is chosen on test images. Two choices are not quite 
 memory with hard shrinkage and renormalisation follows short trials scored on the test images of MVTec bottle. The
 linear last step of the decoder was chosen on held-out good images, but two test scores of the sigmoid were seen before.
 
+Seconds are by the clock; those of the full-width run on bottle count long pauses for other work (LOG.md).
+
 The MVTec AD images at hand were reduced to 384 x 384 beforehand (Lanczos; masks box-filtered, cut at one half).
 """
 
