@@ -81,13 +81,16 @@ def nearest(wanted: str, names: Collection[str], cutoff: float = 0.0) -> str:
     return by_folded[found[0]] if found else ""
 
 
-def no_images(folder: Path, skipped: Collection[Skipped], *, expected: str, do: str) -> DataError:
-    """The error for a folder that should hold images and holds none; the first skipped file explains it."""
+def some_images(folder: Path, *, without: Collection[Path] = (), expected: str, do: str) -> Listing:
+    """`list_images` where there has to be one: DataError if there is none, with the first skipped file's reason."""
+    listing = list_images(folder, without=without)
+    if listing.names:
+        return listing
     came = "no image"
-    if skipped:
-        first = min(skipped)
-        came += f" ({len(skipped)} skipped; the first: {first.path!r}: {first.reason})"
-    return DataError(problem(repr(str(folder)), expected=expected, came=came, do=do))
+    if listing.skipped:
+        first = min(listing.skipped)
+        came += f" ({len(listing.skipped)} skipped; the first: {first.path!r}: {first.reason})"
+    raise DataError(problem(repr(str(folder)), expected=expected, came=came, do=do))
 
 
 def _walk(top: Path, prefix: str, entered: set[str]) -> Iterator[tuple[str, str | None]]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ..config import Data
 from ..errors import DataError, problem
-from .files import Listing, is_dir, list_images, name_of, nearest, no_images, subfolders
+from .files import Listing, is_dir, list_images, name_of, nearest, some_images, subfolders
 from .masks import orphan, pair, require_some_pairs
 from .samples import GOOD, Dataset, Sample, Skipped
 from .splits import portion, split_off
@@ -120,11 +120,9 @@ def _not_there(setting: str, folder: Path) -> DataError:
 
 
 def _good(root: Path, folders: _Folders, settings: Data) -> Listing:
-    listing = list_images(folders.good, without=folders.others(folders.good))
-    if not listing.names:
-        there = ", ".join(repr(child.name) for child in subfolders(root)) or "none"
-        do = f"Put good images there, or set data.normal_dir; folders in {str(root)!r}: {there}."
-        raise no_images(folders.good, listing.skipped, expected="good images", do=do)
+    there = ", ".join(repr(child.name) for child in subfolders(root)) or "none"
+    do = f"Put good images there, or set data.normal_dir; folders in {str(root)!r}: {there}."
+    listing = some_images(folders.good, without=folders.others(folders.good), expected="good images", do=do)
     if folders.good == root and not is_dir(root / settings.normal_dir):
         _refuse_doubtful(root, listing, settings)
     return listing
@@ -144,10 +142,8 @@ def _refuse_doubtful(root: Path, listing: Listing, settings: Data) -> None:
 def _good_test(folders: _Folders) -> tuple[list[Sample], tuple[Skipped, ...]]:
     if folders.good_test is None:
         return [], ()
-    listing = list_images(folders.good_test, without=folders.others(folders.good_test))
-    if not listing.names:
-        do = "Put good test images there, or leave data.normal_test_dir out."
-        raise no_images(folders.good_test, listing.skipped, expected="good images", do=do)
+    do = "Put good test images there, or leave data.normal_test_dir out."
+    listing = some_images(folders.good_test, without=folders.others(folders.good_test), expected="good images", do=do)
     return [Sample(path, 0, GOOD) for path in listing.paths], listing.skipped
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..config import Data
 from ..errors import DataError, problem
-from .files import is_dir, list_images, name_of, no_images, subfolders
+from .files import is_dir, list_images, name_of, some_images, subfolders
 from .masks import defect_samples, orphan, require_some_pairs
 from .samples import GOOD, Dataset, Sample, Skipped
 
@@ -28,9 +28,7 @@ def read(root: Path, settings: Data) -> Dataset:
     """
     if not fits(root):
         raise _no_train_good(root)
-    good = list_images(root / "train" / GOOD)
-    if not good.names:
-        raise no_images(good.folder, good.skipped, expected="good images", do="Put the images for training there.")
+    good = some_images(root / "train" / GOOD, expected="good images", do="Put the images for training there.")
     test, skipped = _test(root)
     return Dataset(
         name=name_of(root),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..config import Data
 from ..errors import DataError, problem
-from .files import list_images, name_of, no_images, subfolders
+from .files import list_images, name_of, some_images, subfolders
 from .samples import GOOD, Dataset, Sample, Skipped
 
 NORMAL = "normal"
@@ -29,9 +29,7 @@ def read(root: Path, settings: Data) -> Dataset:
         names = ", ".join(folder.name for folder in subfolders(train or root)) or "none"
         do = "Name the folder that holds train and test."
         raise DataError(problem(repr(str(root)), expected="a folder train/NORMAL", came=f"folders: {names}", do=do))
-    good = list_images(normal)
-    if not good.names:
-        raise no_images(normal, good.skipped, expected="normal images", do="Put the images for training there.")
+    good = some_images(normal, expected="normal images", do="Put the images for training there.")
     test, skipped = _test(root)
     return Dataset(
         name=name_of(root),
