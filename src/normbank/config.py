@@ -176,7 +176,7 @@ def paper_mvtec_texture() -> Config:
     Source: section IV-A; k3 of Table VII. Widths, steps and the last step of the decoder are ours (docs/method.md).
     Expected: the paper prints 96.4 / 92.1 (image / pixel AUROC, %, mean of five textures, Tables I and IV).
     What we measured stands in bench/README.md.
-    Time: 2,000 steps; about 3 s a step on two CPU cores with bfloat16.
+    Time: 2,000 steps; hours on two CPU cores, so a GPU is meant. Steps and seconds of our runs: bench/README.md.
     Command: normbank train mvtec_ad/carpet --out runs/carpet --preset paper-mvtec-texture
     """
     return _paper_mvtec(_TEXTURE_K, "paper-mvtec-texture")
@@ -188,7 +188,7 @@ def paper_mvtec_object() -> Config:
     Source: section IV-A; k2 of Table VII. Widths, steps and the last step of the decoder are ours (docs/method.md).
     Expected: the paper prints 89.6 / 92.1 (image / pixel AUROC, %, mean of ten objects, Tables I and IV); bottle 95.2 /
     93.7, transistor 92.4 / 80.8. What we measured stands in bench/README.md.
-    Time: 2,000 steps; about 3 s a step on two CPU cores with bfloat16.
+    Time: 2,000 steps; hours on two CPU cores, so a GPU is meant. Steps and seconds of our runs: bench/README.md.
     Command: normbank train mvtec_ad/bottle --out runs/bottle --preset paper-mvtec-object
     """
     return _paper_mvtec(_OBJECT_K, "paper-mvtec-object")

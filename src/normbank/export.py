@@ -51,12 +51,13 @@ class DetectorGraph(nn.Module):
 def make_bundle(network: nn.Module, config: Config, spec: ImageSpec, manifest: dict[str, Any], probe: Pixels) -> Bundle:
     """The detector file's parts; ParityError unless graph and network agree on `probe` [N, S, S, C] and on noise."""
     network = network.to("cpu").eval().float()
-    graph = to_onnx(DetectorGraph(network, config, spec).eval(), spec)
+    whole = DetectorGraph(network, config, spec).eval()
+    graph = to_onnx(whole, spec)
     noise = (
         np.random.default_rng(0).integers(0, np.iinfo(spec.dtype).max, probe.shape, endpoint=True).astype(spec.dtype)
     )
     for batch in (probe, probe[:1], noise):
-        verify(DetectorGraph(network, config, spec).eval(), graph, batch)
+        verify(whole, graph, batch)
     weights = {name: value.contiguous() for name, value in network.state_dict().items()}
     return Bundle(manifest, safetensors.torch.save(weights), graph)
 
