@@ -278,7 +278,7 @@ def _record(config: Config, dataset: Dataset, prepared: Prepared, trained: Train
         },
         "remarks": list(prepared.remarks),
         "parameters": sum(p.numel() for p in trained.network.parameters()),
-        "training_seconds": round(trained.seconds, 1),
+        "training_seconds": round(trained.seconds, 3),
         "device": trained.device,
         "precision": trained.precision,
         "threads": config.train.threads or machine.cpu_count(),
