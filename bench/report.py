@@ -1,4 +1,4 @@
-"""From committed evaluations (`normbank evaluate --json`) to the tables of bench/README.md and of README.md.
+"""From committed results to bench/README.md and to the tables of README.md and docs/method.md.
 
 A run is called by its preset's name alone only if it was made with that preset's settings: one with fewer steps or
 narrower widths is "reduced", one with anything else changed is "changed", and both say what.
@@ -7,24 +7,22 @@ narrower widths is "reduced", one with anything else changed is "changed", and b
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from bench.paper import PRINTED, printed
-from normbank.config import PRESETS
+from bench import ablated, comparison
+from bench.paper import printed
+from bench.peers import Peer, read_peers
+from bench.runs import METRICS, Stored, absent, differences, read_cells
+from bench.tables import sections
+from bench.text import mean, percent, plain, spread, table
+from normbank.presets import PRESETS
 
 REPO = Path(__file__).resolve().parent.parent
-BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-METRICS = ("image_AUROC", "image_AP", "image_F1Max", "pixel_AUROC", "pixel_AP", "AUPRO", "brightness_AUROC")
-# What says where a run was made or how its data lie, not what was trained.
-_CIRCUMSTANCE = {
-    *("train.seed", "train.threads", "train.device", "train.precision", "train.checkpoint_every"),
-    *("data.format", "data.normal_dir", "data.abnormal_dir", "data.normal_test_dir", "data.mask_dir"),
-    *("data.test_share", "data.split_seed", "data.normal_class"),
-}
+DEVIATIONS = "deviations.md"
 
 
 class StaleError(Exception):
@@ -54,7 +52,7 @@ class Run:
     @property
     def standing(self) -> str:
         """ "as the preset", or what is reduced or changed."""
-        parts = [f"{name} {_plain(run)} (preset: {_plain(own)})" for name, run, own in self.differences]
+        parts = [f"{name} {plain(run)} (preset: {plain(own)})" for name, run, own in self.differences]
         if not parts:
             return "as the preset"
         smaller = any(_is_smaller(*difference) for difference in self.differences)
@@ -87,25 +85,13 @@ def _read(path: Path) -> Run:
 def _differences(preset: str, settings: dict[str, Any]) -> tuple[tuple[str, Any, Any], ...]:
     if preset not in PRESETS:
         raise ValueError(f"the preset {preset!r}, which is none of {', '.join(PRESETS)}")
-    own = PRESETS[preset]().model_dump(mode="json")
-    names = ((group, field) for group in ("data", "model", "train", "score") for field in own[group])
-    return tuple(
-        (f"{group}.{field}", settings[group][field], own[group][field])
-        for group, field in names
-        if f"{group}.{field}" not in _CIRCUMSTANCE
-        and field in settings[group]  # a setting that is newer than the run
-        and settings[group][field] != own[group][field]
-    )
+    return differences(settings, PRESETS[preset]().model_dump(mode="json"))
 
 
 def _is_smaller(name: str, run: Any, own: Any) -> bool:
     if name == "train.steps":
         return bool(run < own)
     return name == "model.widths" and (len(run) < len(own) or any(a < b for a, b in zip(run, own, strict=False)))
-
-
-def _plain(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list) else "none" if value is None else str(value)
 
 
 def _group(run: Run) -> tuple[str, str, bool, str]:
@@ -118,7 +104,7 @@ def summary(runs: Sequence[Run]) -> str:
         return "No result is committed yet: `bench/results` is empty."
     header = ["data", "preset", "made", "steps", "widths", "seeds", "image AUROC", "paper", "pixel AUROC", "paper"]
     header += ["AUPRO", "brightness alone", "training", "commit"]
-    return _table(header, (_summary_row(list(group)) for _, group in groupby(runs, _group)))
+    return table(header, (_summary_row(list(group)) for _, group in groupby(runs, _group)))
 
 
 def _summary_row(runs: list[Run]) -> list[str]:
@@ -129,7 +115,7 @@ def _summary_row(runs: list[Run]) -> list[str]:
         f"`{first.preset}`",
         first.standing,
         str(settings["train"]["steps"]),
-        _plain(settings["model"]["widths"]),
+        plain(settings["model"]["widths"]),
         ", ".join(str(run.context["seed"]) for run in runs),
         _spread(runs, "image_AUROC"),
         _paper(first, "image_AUROC"),
@@ -137,7 +123,7 @@ def _summary_row(runs: list[Run]) -> list[str]:
         _paper(first, "pixel_AUROC"),
         _spread(runs, "AUPRO"),
         _spread(runs, "brightness_AUROC"),
-        f"{_mean(run.context['training_seconds'] for run in runs):.0f} s, {_each(runs, 'training_device')}",
+        f"{mean(run.context['training_seconds'] for run in runs):.0f} s, {_each(runs, 'training_device')}",
         _each(runs, "training_commit"),
     ]
 
@@ -148,21 +134,7 @@ def _paper(run: Run, metric: str) -> str:
 
 
 def _spread(runs: list[Run], metric: str) -> str:
-    """The mean in percent, and the range where there are several."""
-    values = [value for run in runs if (value := run.metrics[metric]) is not None]
-    if len(values) < len(runs):
-        return "-"
-    mean = _percent(_mean(values))
-    return mean if len(values) == 1 else f"{mean} ({_percent(min(values))} to {_percent(max(values))})"
-
-
-def _mean(values: Iterable[float]) -> float:
-    known = list(values)
-    return sum(known) / len(known)
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
+    return spread([run.metrics[metric] for run in runs])
 
 
 def _each(runs: list[Run], name: str) -> str:
@@ -171,14 +143,14 @@ def _each(runs: list[Run], name: str) -> str:
 
 _OPENING = """# Results
 
-Made by `python -m bench report` from the files in `results/`, each written by `normbank evaluate --json`. What was
-tried on the way is in [LOG.md](LOG.md).
+Made by `python -m bench report`: the summary from the files in `results/`, each written by `normbank evaluate --json`;
+the paper's tables below it from `results/cells/`. What was tried on the way is in [LOG.md](LOG.md).
 
 Values are percent; where a row has several seeds, it holds their mean and their range. "made" says whether a run had
 its preset's settings: one with fewer steps or narrower widths is *reduced*, and stands for itself alone. "paper" is
-what the paper prints for its method ({tables}). Pixels are scored at the model's size. F1 max
-picks its threshold on the test set and is an upper bound. "brightness alone" is the image AUROC of the mean brightness,
-without any model: a control.
+what the paper prints for its method (Table I: image_AUROC, Table IV: pixel_AUROC). Pixels are scored at the model's
+size. F1 max picks its threshold on the test set and is an upper bound. "brightness alone" is the image AUROC of the
+mean brightness, without any model: a control.
 
 No epoch, sign or threshold is chosen on test images. Two choices are not quite blind. That `paper-small` reads its
 memory with hard shrinkage and renormalisation follows short trials scored on the test images of MVTec bottle. The
@@ -190,12 +162,31 @@ The MVTec AD images at hand were reduced to 384 x 384 beforehand (Lanczos; masks
 """
 
 
-def page(runs: Sequence[Run]) -> str:
-    """bench/README.md: the summary, every run, and why a value is missing."""
-    tables = ", ".join(f"{table}: {metric}" for table, (metric, _) in PRINTED.items())
-    parts = [_OPENING.format(tables=tables), "## Summary\n", summary(runs)]
+_CELLS = """
+## The paper's tables and figures
+
+Made from `results/cells/`, one JSON for each trained and scored detector, each written by `python -m bench run TABLE`.
+A table has a section for each budget; no row joins two. A figure of ours is the mean over seeds and, in brackets, their
+range; "mean of" is over data, and "paper" beside it the printed values of the same data unless it says of how many.
+"-": not run, or nothing printed.
+"""
+
+
+def page(
+    runs: Sequence[Run],
+    cells: Mapping[str, Stored] | None = None,
+    gone: Set[str] = frozenset(),
+    peers: Sequence[Peer] = (),
+) -> str:
+    """bench/README.md: the summary, the paper's tables, its deviations, every run, and why a value is missing.
+
+    `cells` are those of bench/results/cells by slug, `gone` the data that were not present when they were run, `peers`
+    those of bench/results/peers.
+    """
+    parts = [_OPENING, "## Summary\n", summary(runs), _CELLS, *sections(cells or {}, gone, peers)]
+    parts += ["", (Path(__file__).parent / DEVIATIONS).read_text(encoding="utf-8").rstrip()]
     if runs:
-        parts += ["\n## Every run\n", _table(_RUN_HEADER, map(_run_row, runs))]
+        parts += ["\n## Every run of the summary\n", table(_RUN_HEADER, map(_run_row, runs))]
         missing = [f"- `{run.file}`, {name}: {reason}" for run in runs for name, reason in sorted(run.reasons.items())]
         parts += ["\n## Why a value is missing\n", *missing] if missing else []
     return "\n".join(parts) + "\n"
@@ -213,7 +204,7 @@ def _run_row(run: Run) -> list[str]:
         f"`{run.preset}`",
         run.standing,
         str(context["seed"]),
-        *(_percent(run.metrics[name]) for name in METRICS),
+        *(percent(run.metrics[name]) for name in METRICS),
         str(context.get("trained_images", "-")),
         f"`{str(context.get('trained_fingerprint', '-'))[:12]}`",
         f"{context['training_seconds']:.0f}",
@@ -223,32 +214,38 @@ def _run_row(run: Run) -> list[str]:
     ]
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-def with_table(readme: str, table: str) -> str:
-    """The README with `table` between its markers; ValueError where they are not there once, in order."""
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end) or BEGIN in rest or END in before + after:
-        raise ValueError(f"README.md: expected {BEGIN} and {END} once each, in that order")
-    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+def with_table(text: str, table: str, mark: str = "results", name: str = "README.md") -> str:
+    """The text with `table` between its markers; ValueError where they are not there once, in order."""
+    first, last = f"<!-- {mark}:begin -->", f"<!-- {mark}:end -->"
+    before, begin, rest = text.partition(first)
+    _, end, after = rest.partition(last)
+    if not (begin and end) or first in rest or last in before + after:
+        raise ValueError(f"{name}: expected {first} and {last} once each, in that order")
+    return f"{before}{first}\n{table}\n{last}{after}"
 
 
 def report(*, check: bool = False, repo: Path = REPO, say: Callable[[str], None] = print) -> None:
-    """Write both tables, or with `check` raise StaleError where one of them is not what the results make of it."""
-    runs = read_runs(repo / "bench" / "results")
-    readme = repo / "README.md"
+    """Write every table, or with `check` raise StaleError where one of them is not what the results make of it."""
+    results = repo / "bench" / "results"
+    runs, folder, peers = read_runs(results), results / "cells", read_peers(results / "peers")
+    cells = read_cells(folder)
+    compared = comparison.readme(cells, peers)
     wanted = {
-        repo / "bench" / "README.md": page(runs),
-        readme: with_table(readme.read_text(encoding="utf-8"), summary(runs)),
+        repo / "bench" / "README.md": page(runs, cells, absent(folder), peers),
+        **_filled(
+            repo, "README.md", "results", "\n\n".join([compared, summary(runs)] if compared else [summary(runs)])
+        ),
+        **_filled(repo, "docs/method.md", "ablation", ablated.page(cells)),
     }
     stale = [path for path, text in wanted.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
     if check and stale:
-        names = ", ".join(str(path.relative_to(repo)) for path in stale)
+        names = ", ".join(path.relative_to(repo).as_posix() for path in stale)
         raise StaleError(f"stale: {names}. Run `python -m bench report` and commit what it writes.")
     for path in stale:
         path.write_text(wanted[path], encoding="utf-8")
-        say(f"wrote {path.relative_to(repo)}")
+        say(f"wrote {path.relative_to(repo).as_posix()}")
+
+
+def _filled(repo: Path, name: str, mark: str, table: str) -> dict[Path, str]:
+    path = repo / name
+    return {path: with_table(path.read_text(encoding="utf-8"), table, mark, name)}

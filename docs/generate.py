@@ -14,7 +14,7 @@ from typing import Any
 
 import typer.main
 
-from normbank import cli, config
+from normbank import cli, config, presets
 
 PAGE = Path(__file__).resolve().parent / "commands.md"
 
@@ -46,7 +46,7 @@ normbank train parts --out runs/parts --set train.steps=800 --set model.widths=1
 ```
 
 Lists are written with commas, and `none` empties a setting that may be empty. In Python it is
-`preset("paper-small", {"train.steps": 800})` of `normbank.config`. A name that is not known is answered with the
+`preset("paper-small", {"train.steps": 800})` of `normbank.presets`. A name that is not known is answered with the
 nearest there is.
 
 Where a default has a source, it stands behind the description: paper is a value that the paper prints, field the habit
@@ -91,21 +91,21 @@ def _default(value: Any) -> str:
 
 
 def _presets() -> Iterator[str]:
-    yield f"The default of `normbank train` is `{config.DEFAULT_PRESET}`.\n"
-    for name, make in config.PRESETS.items():
+    yield f"The default of `normbank train` is `{presets.DEFAULT_PRESET}`.\n"
+    for name, make in presets.PRESETS.items():
         yield f"### {name}\n"
         yield "\n".join(["```text", inspect.getdoc(make) or "", "```"]) + "\n"
 
 
 def _settings() -> Iterator[str]:
     plain = config.Config().model_dump(mode="json")
-    presets = {name: make().model_dump(mode="json") for name, make in config.PRESETS.items()}
+    made = {name: make().model_dump(mode="json") for name, make in presets.PRESETS.items()}
     rows = ["| setting | meaning | default | presets that differ |", "| --- | --- | --- | --- |"]
     for dotted, told in config.fields().items():
         group, field = dotted.split(".")
         default = plain[group][field]
         others: dict[str, list[str]] = {}
-        for name, values in presets.items():
+        for name, values in made.items():
             if values[group][field] != default:
                 others.setdefault(_value(values[group][field]), []).append(name)
         differing = "; ".join(f"{value}: {', '.join(names)}" for value, names in others.items())

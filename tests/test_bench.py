@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from normbank import config
+from normbank.presets import preset as named
 
 REPO = Path(__file__).resolve().parent.parent
 
@@ -25,7 +25,7 @@ def bench(monkeypatch):
 
 def evaluation(*, preset="paper-small", data="bottle", format_="mvtec", overrides=None, **values):
     """What `normbank evaluate --json` writes, as far as the tables read it."""
-    settings = config.preset(preset, overrides or {}).model_dump(mode="json")
+    settings = named(preset, overrides or {}).model_dump(mode="json")
     metrics = dict.fromkeys(
         ("image_AUROC", "image_AP", "image_F1Max", "pixel_AUROC", "pixel_AP", "AUPRO", "brightness_AUROC"), 0.5
     )
@@ -51,6 +51,8 @@ def repo(tmp_path):
     (tmp_path / "README.md").write_text(
         "before\n<!-- results:begin -->\nold\n<!-- results:end -->\nafter\n", encoding="utf-8"
     )
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "method.md").write_text("<!-- ablation:begin -->\n<!-- ablation:end -->\n", encoding="utf-8")
     return tmp_path
 
 
@@ -118,7 +120,7 @@ def test_the_paper_stands_beside_its_own_data_alone(bench, repo):
     bench.report.report(repo=repo, say=lambda line: None)
     assert [(row[0], row[7], row[9]) for row in rows(repo)[2:]] == [
         ("bottle", "-", "-"),
-        ("cable", "-", "-"),
+        ("cable", "85.6", "94.2"),
         ("transistor", "92.4", "80.8"),
     ]
 

@@ -373,6 +373,32 @@ def test_train_on_a_hostile_folder_then_use_it(run, tmp_path, monkeypatch):
     assert {Path(row["path"]).name for row in rows} == {*fates, "new.png"}
 
 
+def test_the_plan_is_told_before_training(run, tiny_data, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    measured = []
+
+    def seconds_per_step(config, channels, bits):
+        measured.append(config.train.steps)
+        return 0.6
+
+    def optimise(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("normbank.timing.seconds_per_step", seconds_per_step)
+    monkeypatch.setattr("normbank.fitting.optimise", optimise)
+    arguments = ("train", tiny_data, "--out", tmp_path / "out", *SMALL, "--set")
+    came = run(*arguments, "train.steps=500")
+    assert (came.code, came.out) == (130, "")
+    for line in ("images  12 to train on, 12 held out for the threshold; 32 x 32, 3 channels, 8 bits",
+                 "time    about 5 minutes for 500 steps of 0.6 s (measured)",
+                 f"writes  model.nbk and run.json into {tmp_path / 'out'}"):  # fmt: skip
+        assert line in came.err.splitlines()
+    assert "only 12 images to train on; 50 are a start" in came.err
+    came = run(*arguments, "train.steps=100")
+    assert "time    not measured for 100 steps" in came.err.splitlines()
+    assert measured == [500]
+
+
 @pytest.mark.parametrize("count", [0, 9])
 def test_too_few_images_to_train_on(run, tmp_path, monkeypatch, count):
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")

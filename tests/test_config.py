@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 
 import pytest
 from pydantic import ValidationError
+from tiny import SETTINGS
 
-from normbank.config import DEFAULT_PRESET, PRESETS, Config, Data, Model, fields, from_dict, override, preset
+from normbank import cli
+from normbank.config import Config, Data, Model, fields, from_dict, override
 from normbank.errors import ConfigError
+from normbank.presets import DEFAULT_PRESET, PRESETS, preset
 
 # Section IV-A of the paper, copied by hand: L, p, k, m, batch.
 PRINTED = {
@@ -18,14 +22,16 @@ PRINTED = {
     "paper-mnist": (3, 3, (1, 1, 1), (10, 10, 10), 64),
     "paper-oct": (4, 3, (2, 2, 2), (10, 10, 10), 20),
 }
+BASELINES = ("ae-l2", "ae-ssim", "ae-skip", "memae", "mnad", "daad", "daad-plus")
+OURS = ("standard", "small")
 
 
 # ---------------------------------------------------------------- presets
 
 
 def test_the_presets_there_are():
-    assert set(PRESETS) == {*PRINTED, "paper-small"}
-    assert DEFAULT_PRESET == "paper-small"
+    assert set(PRESETS) == {*PRINTED, "paper-small", *OURS, *BASELINES}
+    assert DEFAULT_PRESET in PRESETS
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -143,9 +149,9 @@ def test_no_memory_levels_take_no_numbers():
 
 
 def test_python_values_set_fields():
-    config = preset("paper-small", {"train.steps": 7, "model.items": [1, 2, 3, 4], "data.normal_test_dir": None})
+    config = preset("paper-small", {"train.steps": 7, "model.items": [2, 3, 4, 5], "data.normal_test_dir": None})
     assert config.train.steps == 7
-    assert config.model.items == (1, 2, 3, 4)
+    assert config.model.items == (2, 3, 4, 5)
 
 
 def test_an_override_leaves_the_rest_and_the_original_alone():
@@ -179,7 +185,7 @@ MISTAKES = {
     "score.bins=1": "score.bins: Input should be greater than or equal to 2, got 1",
     "model.widths=64": "model.widths: expected 2 to 8 positive channel counts, got (64,)",
     "model.widths=64,0,1,1,1": "model.widths: expected 2 to 8 positive channel counts, got (64, 0, 1, 1, 1)",
-    "model.widths=a,b": "model.widths: Input should be a valid tuple, got 'a,b'",
+    "model.widths=a,b": "model.widths: Input should be a valid integer, unable to parse string as an integer, got 'a'",
     "model.memory_levels=6": "model.memory_levels: expected at most 5 (the levels), got 6",
     "model.memory_levels=3": "model.partitions: expected 3 positive numbers (model.memory_levels), got (16, 16, 16, 8)",
     "model.items=1,2,3": "model.items: expected 4 positive numbers (model.memory_levels), got (1, 2, 3)",
@@ -194,7 +200,196 @@ def test_a_mistake_is_told_with_field_expectation_and_finding(text):
         preset("paper-small", [text])
 
 
-@pytest.mark.parametrize(("name", "near"), [("paper-smal", "paper-small"), ("mnist", "paper-mnist"), ("OCT", "paper-")])
+HEAD = {"model.head_width": 4, "train.corrupt": 0.5}
+LOW = {"model.memory_levels": 1, "model.partitions": [1], "model.items": [1]}
+NO_MEMORY = {"model.memory_levels": 0, "model.partitions": [], "model.items": []}
+MISFITS = {  # settings that each are possible, and not together
+    "bergmann has no memories": (
+        {"model.trunk": "bergmann"},
+        "model.memory_levels: expected 0 for model.trunk=bergmann, which has no place for memories (the preset ae-l2",
+    ),
+    "bergmann's size": (
+        {"model.trunk": "bergmann", **NO_MEMORY, "data.size": 40},
+        "data.size: expected a multiple of 16 for model.trunk=bergmann, got 40",
+    ),
+    "bergmann's output": (
+        {"model.trunk": "bergmann", **NO_MEMORY, "model.output": "sigmoid"},
+        "model.output: expected linear for model.trunk=bergmann, got 'sigmoid'",
+    ),
+    "one item of mnad": (
+        {**LOW, "model.memory": "mnad"},
+        "model.items: expected 2 or more for model.memory=mnad, which asks for a second nearest, got 1",
+    ),
+    "one item that is shrunk away": (
+        {**LOW, "model.shrinkage": "soft"},
+        "model.items: expected 2 or more for model.shrinkage=soft, since a single item's weight is its threshold 1/m, ",
+    ),
+    "the critic's size": (
+        {**NO_MEMORY, "model.widths": [4, 4], "model.critic_width": 4, "data.size": 24},
+        "data.size: expected a multiple of 16 for model.critic_width above 0, got 24",
+    ),
+    "an image too small for the critic": (
+        {**NO_MEMORY, "model.widths": [4, 4], "model.critic_width": 4, "data.size": 8},
+        "data.size: expected a multiple of 16 for model.critic_width above 0, got 8",
+    ),
+    "the head's size": (
+        {**NO_MEMORY, **HEAD, "model.widths": [4, 4], "data.size": 30},
+        "data.size: expected a multiple of 8 for model.head_width above 0, got 30",
+    ),
+    "a head without defects": (
+        {"model.head_width": 4},
+        "train.corrupt: expected above 0 for model.head_width above 0: defects to learn from, got 0",
+    ),
+    "a head that learns nothing": (
+        {**HEAD, "train.head_weight": 0},
+        "train.head_weight: expected above 0 for model.head_width above 0, got 0",
+    ),
+    "no one to fool": (
+        {"train.adversarial_weight": 0.1},
+        "model.critic_width: expected above 0 for train.adversarial_weight above 0: a discriminator to fool, got 0",
+    ),
+    "nothing to shrink": (
+        {**NO_MEMORY, "train.entropy_weight": 0.1},
+        "train.entropy_weight: expected 0 where no memory stands (model.memory, model.memory_levels), got 0.1",
+    ),
+    "nothing to penalise": (
+        {"model.memory": "none", "train.penalty_weight": 0.1},
+        "train.penalty_weight: expected 0 where no memory stands (model.memory, model.memory_levels), got 0.1",
+    ),
+    "nothing to learn": (
+        {"train.mse_weight": 0, "train.ssim_weight": 0},
+        "train.mse_weight: expected one of mse_weight, ssim_weight and gradient_weight above 0, got 0 for all",
+    ),
+    "a bottleneck of one pixel in batches of one": (
+        {"data.size": 16, "model.partitions": [1, 1, 1, 1], "train.batch_size": 1},
+        "train.batch_size: expected 2 or more where the lowest of 5 levels is a single pixel (data.size 16), got 1",
+    ),
+    "a filter wider than the image": ({"score.smooth": 129}, "score.smooth: expected at most data.size (128), got 129"),
+    "an even filter": ({"score.smooth": 4}, "score.smooth: expected an odd number, got 4"),
+    "a part without its head": (
+        {"score.parts": "head"},
+        "score.parts: expected model.head_width above 0 for the part 'head', got 0",
+    ),
+    "a part without its critic": (
+        {"score.parts": "latent"},
+        "score.parts: expected model.critic_width above 0 for the part 'latent', got 0",
+    ),
+    "a part without levels of memory": (
+        {**NO_MEMORY, "score.parts": "memory"},
+        "score.parts: expected model.memory_levels above 0 for the part 'memory', got 0",
+    ),
+    "a part without a memory": (
+        {"model.memory": "none", "score.parts": "memory"},
+        "model.memory: expected a memory for the part 'memory', got 'none'",
+    ),
+    "an unknown part": ({"score.parts": "absolut"}, "score.parts: Input should be 'absolute', 'squared', 'ssim', "),
+    "no part": (
+        {"score.parts": "", "score.weights": ""},
+        "score.parts: Tuple should have at least 1 item after validation, not 0",
+    ),
+    "a weight too few": (
+        {"score.parts": "absolute,squared"},
+        "score.weights: expected 2 numbers of 0 or more (score.parts), got (1.0,)",
+    ),
+    "a weight below 0": ({"score.weights": "-1"}, "score.weights: expected 1 numbers of 0 or more (score.parts), got"),
+    "weights of nothing": ({"score.weights": "0"}, "score.weights: expected one at least above 0, got (0.0,)"),
+    "places that fall": (
+        {"model.memory_at": "4,3,2,1"},
+        "model.memory_at: expected 4 rising levels (model.memory_levels) of 1 to 5, got (4, 3, 2, 1)",
+    ),
+    "a place twice": ({"model.memory_at": "1,2,2,3"}, "model.memory_at: expected 4 rising levels"),
+    "too few places": ({"model.memory_at": "5"}, "model.memory_at: expected 4 rising levels"),
+    "a place below the bottleneck": ({"model.memory_at": "1,2,3,6"}, "of 1 to 5, got (1, 2, 3, 6)"),
+    "a place above the first": ({"model.memory_at": "0,1,2,3"}, "of 1 to 5, got (0, 1, 2, 3)"),
+    "partitions of another level": (
+        {"model.memory_at": "1,2,4,5", "model.partitions": "16,16,16,16"},
+        "divide the heights of their levels; level 5 is 8 high, got 16",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MISFITS)
+def test_settings_that_do_not_fit_each_other_are_told(case):
+    overrides, words = MISFITS[case]
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        preset("paper-small", overrides)
+
+
+FITS = {
+    "a memory at the bottleneck": {**LOW, "model.memory_at": [5], "model.items": [7]},
+    "one item that is not shrunk": {**LOW, "model.shrinkage": "none"},
+    "one item and a threshold": {**LOW, "model.shrink_threshold": 0.5},
+    "a head": {**HEAD, "score.parts": ["head"]},
+    "a critic that only scores": {"model.critic_width": 4, "score.parts": ["latent"]},
+    "places named": {"model.memory_at": "1,2,3,4"},
+    "a filter as wide as the image": {"data.size": 80, "model.partitions": [1, 1, 1, 1], "score.smooth": 79},
+    "a weight of 0 beside others": {"score.parts": "absolute,gradient", "score.weights": "0,1"},
+    "one image a step": {"train.batch_size": 1},
+    "bergmann, whatever the widths": {
+        **NO_MEMORY, "model.trunk": "bergmann", "data.size": 48, "model.widths": [4] * 8, "train.batch_size": 1
+    },
+    "gradients alone": {"train.mse_weight": 0, "train.ssim_weight": 0, "train.gradient_weight": 1},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FITS)
+def test_settings_that_fit_are_taken(case):
+    preset("paper-small", FITS[case])
+
+
+@pytest.fixture
+def train(capsys, monkeypatch, tmp_path):
+    """`normbank train` of images that are not there, in this process, with changes: its exit code and words."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    def train(*changes):
+        given = [part for text in changes for part in ("--set", text)]
+        arguments = ["normbank", "train", "absent", "--out", str(tmp_path / "run"), "--preset", "paper-small", *given]
+        monkeypatch.setattr("sys.argv", arguments)
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        came = capsys.readouterr()
+        assert came.out == ""
+        assert not list(tmp_path.iterdir())
+        return left.value.code, came.err
+
+    yield train
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("case", [*MISTAKES, *MISFITS])
+def test_train_tells_them_with_exit_code_2_before_it_asks_for_the_images(train, case):
+    overrides, words = ({}, MISTAKES[case]) if case in MISTAKES else MISFITS[case]
+    texts = [case] if case in MISTAKES else [f"{name}={_as_text(value)}" for name, value in overrides.items()]
+    code, told = train(*texts)
+    assert code == 2
+    assert told.startswith("normbank: ")
+    assert words in told
+    assert "Traceback" not in told
+
+
+def test_train_tells_an_unknown_memory_with_exit_code_2(tiny_data, tmp_path, capsys, monkeypatch):
+    """Which memories there are is known where PyTorch is, so the images are read first."""
+    changes = [part for name, value in SETTINGS.items() for part in ("--set", f"{name}={value}")]
+    given = ["train", str(tiny_data), "--out", str(tmp_path / "run"), *changes, "--set", "model.memory=attic"]
+    monkeypatch.setattr("sys.argv", ["normbank", *given, "--preset", "paper-small"])
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    signal.signal(signal.SIGTERM, before)
+    told = capsys.readouterr().err
+    assert left.value.code == 2
+    assert "normbank: model.memory: expected one of pmb, none, memae, blocks, mnad, got 'attic'" in told
+    assert "Traceback" not in told
+
+
+def _as_text(value):
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("paper-smal", "paper-small"), ("mnist", "paper-mnist"), ("paper-OCT", "paper-")]
+)
 def test_an_unknown_preset_names_the_nearest(name, near):
     with pytest.raises(ConfigError, match=rf"unknown preset '{name}': the nearest there is is '{near}.*Known: paper-"):
         preset(name)

@@ -8,9 +8,12 @@ import subprocess
 import sys
 
 import numpy as np
+import onnx
 import pytest
+import torch
 from PIL import Image
-from tiny import defective, save, weave
+from reference import similarity
+from tiny import defective, save, tiny_config, weave, without_parts
 
 import normbank
 from normbank import images
@@ -18,6 +21,8 @@ from normbank.bundle import Bundle, read_bundle, write_bundle
 from normbank.calibration import Calibration
 from normbank.detector import Detector, Prediction
 from normbank.errors import BundleError, ConfigError, ImageError
+from normbank.export import DetectorGraph, to_onnx
+from normbank.model.network import build
 
 HEAVY = {"torch", "lightning", "onnx", "safetensors", "pydantic", "scipy", "matplotlib", "jinja2", "typer", "rich"}
 
@@ -198,6 +203,92 @@ def test_without_held_out_images_there_is_no_verdict(parts):
     found = Detector(Bundle({**parts.manifest, "calibration": bare}, b"", parts.graph)).predict(weave(1))
     assert (found.threshold, found.p_value, found.is_anomalous) == (None, None, None)
     assert found.score > 0
+
+
+# ---------------------------------------------------------------- what its map is made of
+
+HEADED = {
+    "score__parts": ("head", "absolute", "gradient"),
+    "score__weights": (0.5, 2.0, 3.0),
+    "score__delta_h": 0.0,
+    "score__smooth": 1,
+    "model__head_width": 2,
+    "train__corrupt": 0.5,
+}
+
+
+def untrained(**changes):
+    """A network with a head and its graph in PyTorch; the same weights each time."""
+    config, spec = tiny_config(**{**HEADED, **changes}), images.ImageSpec(32, 3, 8)
+    torch.manual_seed(3)
+    network = build(config, 3).eval()
+    return config, network, DetectorGraph(network, config, spec).eval(), spec
+
+
+@pytest.fixture(scope="module")
+def threefold():
+    config, _, graph, spec = untrained()
+    manifest = {
+        "settings": config.model_dump(mode="json"),
+        "image": {"size": 32, "channels": 3, "bits": 8, "fit": "stretch"},
+        "calibration": Calibration((), 0.01).to_dict(),
+    }
+    return Detector(Bundle(manifest, b"", to_onnx(graph, spec)))
+
+
+def test_the_parts_add_up_to_the_map(threefold, woven):
+    pixels = np.stack(woven)
+    parts = threefold.parts(pixels)
+    assert list(parts) == ["head", "absolute", "gradient"]  # as the settings name them
+    assert all(one.dtype == np.float32 and one.shape == (8, 32, 32) and (one >= 0).all() for one in parts.values())
+    outputs = threefold.run(pixels)
+    assert np.allclose(sum(parts.values()), outputs.anomaly_maps, rtol=0, atol=1e-5)
+    assert all(one.max() > 0.01 for one in parts.values())
+
+
+def test_each_part_is_its_map_times_its_weight(threefold, woven):
+    """The errors against slow versions; the head against the network's own."""
+    pixels = np.stack(woven[5:7])
+    parts = threefold.parts(pixels)
+    made = threefold.run(pixels).reconstructions
+    assert np.allclose(parts["absolute"], 2 * np.abs(pixels / 255 - made).mean(axis=3), rtol=0, atol=1e-5)
+    planes = (np.moveaxis(one, -1, 0).tolist() for one in (pixels[1] / 255, made[1]))
+    slow = np.array(similarity.gradient_error(*planes, 3))
+    assert np.allclose(parts["gradient"][1], 3 * slow, rtol=0, atol=1e-4)
+    seen, drawn = (torch.from_numpy(np.moveaxis(one, -1, 1).astype(np.float32)) for one in (pixels / 255, made))
+    with torch.no_grad():
+        logits = untrained()[1].head(seen, drawn)[:, 0].double().numpy()
+    assert np.allclose(parts["head"], 0.5 / (1 + np.exp(-logits)), rtol=0, atol=1e-5)
+
+
+def test_parts_are_from_before_smoothing_and_the_histogram_step(threefold, woven):
+    pixels = np.stack(woven)
+    with torch.no_grad():
+        _, maps, _, parts = untrained(score__delta_h=0.5, score__smooth=5)[2](torch.from_numpy(pixels))
+    for place, found in enumerate(threefold.parts(pixels).values()):
+        assert np.allclose(found, parts[:, place].numpy(), rtol=0, atol=1e-5)
+    assert not np.allclose(maps[:, 0].numpy(), parts.sum(dim=1).numpy(), rtol=0, atol=1e-2)
+
+
+def test_the_papers_map_has_one_part(detector, woven):
+    pixels = np.stack(woven)
+    assert detector.has_parts
+    (name,), (maps,) = zip(*detector.parts(pixels).items(), strict=True)
+    errors = np.abs(pixels / 255 - detector.run(pixels).reconstructions).mean(axis=3)  # Eq. 1
+    assert name == "absolute"
+    assert np.allclose(maps, errors, rtol=0, atol=1e-5)
+
+
+def test_a_file_from_before_there_were_parts(detector, parts, woven):
+    old = Detector(without_parts(parts))
+    pixels = np.stack(woven)
+    outputs = [one.name for one in onnx.load_model_from_string(old.graph).graph.output]
+    assert outputs == ["pred_score", "anomaly_map", "reconstruction"]
+    assert not old.has_parts
+    for found, wanted in zip(old.run(pixels), detector.run(pixels), strict=True):
+        assert np.allclose(found, wanted, rtol=1e-5, atol=1e-6)
+    with pytest.raises(BundleError, match=r"expected a graph that gives 'parts', got one made before .* Train or exp"):
+        old.parts(pixels)
 
 
 # ---------------------------------------------------------------- neighbours, batches, threads

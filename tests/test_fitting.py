@@ -16,14 +16,15 @@ from PIL import Image
 from tiny import SETTINGS, save, tiny_config, weave
 
 from normbank import detector as detectors
-from normbank import fitting, machine, training
+from normbank import fitting, machine, timing, training
 from normbank.bundle import Bundle, read_bundle
 from normbank.calibration import Calibration
-from normbank.config import Config, preset
+from normbank.config import Config
 from normbank.data.open import open_dataset
 from normbank.data.samples import Dataset, Sample
 from normbank.errors import BundleError, DataError, ParityError, TrainingError
 from normbank.fitting import CHECKPOINT_FILE, MODEL_FILE, RUN_FILE, fit, prepare
+from normbank.presets import preset
 from normbank.training import OtherRunError
 
 Cheap = Callable[..., Path]
@@ -58,14 +59,14 @@ def cheap(monkeypatch: pytest.MonkeyPatch, tiny_model: Path) -> Cheap:
 
 def stop_at(patch: pytest.MonkeyPatch, call: int, error: type[BaseException] = KeyboardInterrupt) -> None:
     """Training is interrupted in the middle of step number `call`."""
-    real, calls = training.total_loss, iter(range(1, 1000))
+    real, calls = training.objective, iter(range(1, 1000))
 
     def stopping(*arguments: object, **more: object) -> torch.Tensor:
         if next(calls) == call:
             raise error
         return real(*arguments, **more)  # type: ignore[arg-type]
 
-    patch.setattr(training, "total_loss", stopping)
+    patch.setattr(training, "objective", stopping)
 
 
 def no_training(patch: pytest.MonkeyPatch) -> None:
@@ -214,7 +215,34 @@ def test_a_channel_without_information_is_told(tmp_path: Path) -> None:
 
 
 def test_ordinary_images_cause_no_remark(tmp_path: Path) -> None:
-    assert prepare(tiny_config(), good(tmp_path, 20)).remarks == ()
+    assert prepare(tiny_config(), good(tmp_path, 70)).remarks == ()
+
+
+def test_advice_from_the_files_is_told_and_recorded(
+    tmp_path: Path, cheap: Cheap, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(12):
+        save(tmp_path / "data" / f"{number}.png", weave(number, 256)[:140])
+    model = cheap(of(tmp_path / "data", sorted((tmp_path / "data").glob("*.png"))), tmp_path / "run", quiet=False)
+    remarks = json.loads(model.with_name(RUN_FILE).read_text(encoding="utf-8"))["remarks"]
+    told = capsys.readouterr().err
+    for start in (
+        "only 6 images to train on; 50 are a start",
+        "images of 256 x 140 are reduced to 32 x 32: a defect smaller than about 16 pixels of the original",
+        "images of 256 x 140 are stretched to a square: one side shows 1.8 times less detail",
+    ):
+        (remark,) = [remark for remark in remarks if remark.startswith(start)]
+        assert remark in told
+
+
+def test_only_some_files_are_asked_for_their_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(fitting, "stored_size", lambda path, _: asked.append(path))  # knows the size of none
+    prepared = prepare(tiny_config(), good(tmp_path, 80))
+    assert prepared.remarks == ()
+    assert len(set(asked)) == len(asked) == 20
+    paths = [sample.path for sample in prepared.train.samples]
+    assert (asked[0], asked[-1]) == (paths[0], paths[-1])
 
 
 def test_copies_are_told_and_never_on_both_sides(tmp_path: Path) -> None:
@@ -254,6 +282,82 @@ def test_strict_stops_at_the_first_broken_file(tmp_path: Path, cheap: Cheap) -> 
     broken.write_bytes(b"")
     with pytest.raises(TrainingError, match=r"005\.png.*train without --strict to skip such files"):
         cheap(dataset, tmp_path / "run", strict=True)
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """What was measured, as (channels, bits); a step takes a second."""
+    calls: list[tuple[int, int]] = []
+
+    def seconds_per_step(_: Config, channels: int, bits: int) -> float:
+        calls.append((channels, bits))
+        return 1.0
+
+    monkeypatch.setattr(timing, "seconds_per_step", seconds_per_step)
+    return calls
+
+
+def test_a_long_training_is_measured_and_told(
+    tmp_path: Path,
+    cheap: Cheap,
+    measured: list[tuple[int, int]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stop_at(monkeypatch, 1)
+    with pytest.raises(KeyboardInterrupt):
+        cheap(good(tmp_path / "data", 20), tmp_path / "run", tiny_config(train__steps=300), quiet=False)
+    assert measured == [(3, 8)]
+    assert capsys.readouterr().err.splitlines()[-7:] == [
+        "images  10 to train on, 10 held out for the threshold; 32 x 32, 3 channels, 8 bits",
+        "steps   300 of 4 images; preset paper-small",
+        "memory  pmb at levels 1, 2, hard shrinkage, renormalised",
+        f"device  {machine.cpu_name()}, 1 thread, precision 32-true",
+        "time    about 5 minutes for 300 steps of 1 s (measured)",
+        f"writes  model.nbk and run.json into {tmp_path / 'run'}",
+        "Ctrl-C  loses at most 50 steps; --resume goes on from there",
+    ]
+
+
+def test_a_resumed_training_tells_what_is_left(
+    tmp_path: Path, cheap: Cheap, measured: list[tuple[int, int]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset, config = good(tmp_path / "data", 12), tiny_config(train__steps=103, train__checkpoint_every=2)
+    for stopped, told in ((4, "for 103 steps of 1 s"), (1, "for 101 steps of 1 s"), (3, "for 101 steps of 1 s")):
+        with pytest.MonkeyPatch.context() as patch:
+            stop_at(patch, stopped)
+            with pytest.raises(KeyboardInterrupt):
+                cheap(dataset, tmp_path / "run", config, quiet=False, resume=True)
+        err = capsys.readouterr().err
+        assert told in err
+        assert ("of which 2 are done" in err) == ("101" in told)
+    assert len(measured) == 3
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, 1)
+        with pytest.raises(KeyboardInterrupt):
+            cheap(dataset, tmp_path / "run", config, quiet=False, resume=True)
+    assert "of which 4 are done" in (err := capsys.readouterr().err)
+    assert "not measured for 99 steps" in err
+    assert len(measured) == 3
+
+
+def test_short_and_quiet_trainings_are_not_measured(
+    tmp_path: Path, cheap: Cheap, measured: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = good(tmp_path / "data", 12)
+    stop_at(monkeypatch, 1)
+    for steps, quiet in ((100, False), (100, True), (5000, True)):
+        with pytest.raises(KeyboardInterrupt):
+            cheap(dataset, tmp_path / "run", tiny_config(train__steps=steps), quiet=quiet, overwrite=True)
+        stop_at(monkeypatch, 1)
+    assert measured == []
+
+
+def test_what_was_measured_leaves_the_result_as_it_was(tmp_path: Path, cheap: Cheap) -> None:
+    config = tiny_config(train__steps=101, train__corrupt=0.5)
+    dataset = good(tmp_path / "data", 12)
+    quiet, told = (cheap(dataset, tmp_path / str(one), config, quiet=one) for one in (True, False))
+    assert read_bundle(quiet).weights == read_bundle(told).weights
 
 
 def test_quiet_says_nothing(tmp_path: Path, cheap: Cheap, capfd: pytest.CaptureFixture[str]) -> None:

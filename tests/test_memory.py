@@ -8,10 +8,13 @@ import pytest
 import torch
 from reference import memory as slow
 
-from normbank.config import Config, Model, preset
+from normbank.config import Config, Model
 from normbank.errors import ConfigError
-from normbank.model.memory import MEMORIES, NoMemory, PartitionMemoryBank, Recall, address
-from normbank.model.unet import UNet, build
+from normbank.model.memories import MEMORIES
+from normbank.model.memory import NoMemory, PartitionMemoryBank, Recall, address
+from normbank.model.network import build
+from normbank.model.unet import UNet
+from normbank.presets import preset
 
 SETTINGS = list(itertools.product(("soft", "hard", "none"), (False, True), (1.0, 0.1)))
 
@@ -159,7 +162,10 @@ def asked(seed=1, batch=3):
 def test_memory_answers_with_a_recall_of_the_querys_shape(name, mode):
     recall = made(name).train(mode)(asked())
     assert type(recall) is Recall
-    assert recall.features.shape == asked().shape
+    batch, channels, *size = asked().shape
+    assert recall.features.shape == (batch, made(name).gives(channels), *size)
+    assert recall.read.shape == asked().shape
+    assert recall.penalty is None or (mode and recall.penalty.shape == () and recall.penalty >= 0)
     assert recall.features.dtype == torch.float32
     assert torch.isfinite(recall.features).all()
     assert recall.weights is None or recall.weights.dtype == torch.float32
@@ -240,7 +246,7 @@ def network(*, levels=5, memory_levels=4, memory="pmb", channels=3, size=32, out
         output=output,
     )
     torch.manual_seed(0)
-    return build(Config.model_validate({"data": {"size": size}, "model": settings}), channels).eval()
+    return build(Config.model_validate({"data": {"size": size}, "model": settings}), channels).autoencoder.eval()
 
 
 def photos(channels=3, size=32, batch=2):
@@ -260,8 +266,10 @@ def encoded(net, images):
 def test_levels_up_to_p_carry_reads_and_the_others_raw_links(levels, memory_levels):
     net = network(levels=levels, memory_levels=memory_levels)
     with torch.no_grad():
-        recalled, raw = net.recall(photos()), encoded(net, photos())
-        for level, (memory, given, feature) in enumerate(zip(net.memories, recalled, raw, strict=True), start=1):
+        (asked_for, recalled), raw = net.recall(photos()), encoded(net, photos())
+        for level, (memory, recall, feature) in enumerate(zip(net.memories, recalled, raw, strict=True), start=1):
+            given = recall.features
+            torch.testing.assert_close(asked_for[level - 1], feature, rtol=0, atol=0)
             assert given.shape == (2, 3 + level, 32 >> (level - 1), 32 >> (level - 1))
             assert isinstance(memory, PartitionMemoryBank if level <= memory_levels else NoMemory)
             torch.testing.assert_close(given, memory(feature).features, rtol=0, atol=0)
@@ -275,7 +283,7 @@ def test_with_p_equal_to_l_everything_passes_through_memory(memory_levels, blind
         for memory in net.memories:
             if isinstance(memory, PartitionMemoryBank):
                 memory.items.zero_()
-        outputs = net(images)
+        outputs = net(images).reconstruction
     assert torch.equal(outputs[0], outputs[1]) == blind
 
 
@@ -285,7 +293,8 @@ def test_the_decoder_sees_the_read_and_the_level_below():
         decoder.register_forward_hook(lambda module, given, answer: seen.append((given[0], answer)))
     with torch.no_grad():
         images = photos()
-        output, recalled = net(images), net.recall(images)
+        output = net(images).reconstruction
+        recalled = [recall.features for recall in net.recall(images)[1]]
         (given_2, answer_2), (given_1, answer_1) = seen
         torch.testing.assert_close(given_2, torch.cat([recalled[1], net.ups[1](recalled[2])], dim=1))
         torch.testing.assert_close(given_1, torch.cat([recalled[0], net.ups[0](answer_2)], dim=1))
@@ -299,7 +308,7 @@ def test_output_has_the_inputs_shape_and_with_a_sigmoid_lies_between_0_and_1(mem
     images = photos(channels, size)
     for last in ("linear", "sigmoid"):
         with torch.no_grad():
-            output = network(**settings, output=last)(images)
+            output = network(**settings, output=last)(images).reconstruction
         assert output.shape == images.shape
         assert output.dtype == torch.float32
     assert ((output > 0) & (output < 1)).all()
@@ -308,7 +317,8 @@ def test_output_has_the_inputs_shape_and_with_a_sigmoid_lies_between_0_and_1(mem
 def test_the_network_treats_each_image_alone_in_use():
     net, images = network(), photos(batch=3)
     with torch.no_grad():
-        torch.testing.assert_close(net(images), torch.cat([net(image[None]) for image in images]))
+        parts = [net(image[None]).reconstruction for image in images]
+        torch.testing.assert_close(net(images).reconstruction, torch.cat(parts))
 
 
 def test_memories_hold_3_5_million_values_whatever_k_is():
@@ -333,7 +343,7 @@ def test_build_hands_every_setting_to_the_memories():
         "model.renormalise": True,
         "model.temperature": 0.5,
     }
-    net = build(preset("paper-small", overrides), 3)
+    net = build(preset("paper-small", overrides), 3).autoencoder
     assert [tuple(memory.items.shape) for memory in net.memories[:2]] == [(4, 7, 256), (2, 9, 128)]
     for memory in net.memories[:2]:
         assert (memory.shrinkage, memory.threshold, memory.renormalise, memory.temperature) == ("hard", 0.25, True, 0.5)
@@ -347,7 +357,7 @@ def test_an_unknown_memory_is_named():
 
 def test_gradients_reach_every_weight_of_the_network():
     net = network(levels=3, memory_levels=2).train()
-    (net(photos()) - photos()).square().mean().backward()
+    (net(photos()).reconstruction - photos()).square().mean().backward()
     assert isinstance(net, UNet)
     for name, parameter in net.named_parameters():
         assert parameter.grad is not None, name

@@ -1,20 +1,29 @@
 """The report: colours against slow versions and hand-worked values, the page against an HTML parser."""
 
+import base64
+import io
 import re
 import subprocess
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
+from typing import get_args
 
 import numpy as np
 import pytest
 from PIL import Image
+from tiny import without_parts
 
+from normbank.bundle import read_bundle
+from normbank.config import Data, Part
+from normbank.data.open import open_dataset
 from normbank.data.samples import Sample, Skipped
+from normbank.detector import Detector
 from normbank.errors import ImageError, UserError
-from normbank.evaluation import Evaluation, Scored
+from normbank.evaluation import Evaluation, Scored, evaluate
 from normbank.images import fit_square
+from normbank.judging import write_page
 from normbank.report import overlays, plots
 from normbank.report.page import METRICS, Examined, number, percent, plain, summary, write_report
 
@@ -126,6 +135,28 @@ def test_outline_of_everything_and_of_nothing():
     assert (everything[0] == 255).all()
     assert (everything[1:4, 1:4] == 90).all()
     assert np.array_equal(overlays.outline(ground, np.zeros((5, 5), bool)), ground)
+
+
+def layer(name, values, largest, mask=None):
+    return overlays.Layer(name, np.full((6, 6, 3), 90, np.uint8), np.array(values, float), mask, largest)
+
+
+def test_the_scale_of_each_part_by_hand():
+    calm = np.zeros((6, 6))
+    layers = [layer("head", calm, 0.25), layer("memory", calm, 0.0), layer("head", calm, 1.5), layer("edge", calm, 3)]
+    assert overlays.top_of_each(layers) == {"head": 1.5, "memory": 1.0, "edge": 3}
+    assert overlays.top_of_each([]) == {}
+
+
+def test_a_layer_is_the_overlay_with_the_defect_outlined():
+    values, mask = np.full((6, 6), 2.0), np.zeros((6, 6), bool)
+    mask[2:4, 2:4] = True
+    bare = layer("head", values, 2.0).drawn(4.0)
+    assert np.array_equal(bare, overlays.overlay(np.full((6, 6, 3), 90, np.uint8), values, 4.0))
+    drawn = layer("head", values, 2.0, mask).drawn(4.0)
+    assert drawn[1, 1].tolist() == [255] * 3
+    assert np.array_equal(drawn[mask], bare[mask])
+    assert drawn[0, 0].tolist() == [0] * 3
 
 
 def test_to_rgb_by_hand():
@@ -464,6 +495,99 @@ def test_at_most_a_hundred_good_images_set_the_scale(tmp_path):
     opened(tmp_path, evaluation([scored("good", s) for s in range(1000)], 2000), examine)
     assert len(asked) == 100 + 8
     assert {"/data/set/good/999.png", "/data/set/good/0.png"} <= set(asked[:100])
+
+
+def with_parts(**parts):
+    """Flat maps: each part's value times the length of the kind's name."""
+
+    def examine(sample):
+        maps = {name: np.full((16, 16), value * len(sample.kind)) for name, value in parts.items()}
+        return replace(examiner(with_mask=False)(sample), image=np.full((16, 16, 3), 100, np.uint8), parts=maps)
+
+    return examine
+
+
+def picture(page, alt):
+    """The first picture of those words, as an array."""
+    images = [dict(pair) for pair in zip(*[iter(p[1:] for p in page.attributes if p[0] == "img")] * 2, strict=True)]
+    source = next(one["src"] for one in images if one["alt"] == alt)
+    assert source.startswith("data:image/webp;base64,")
+    with Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))) as file:
+        return np.asarray(file.convert("RGB")).astype(int)
+
+
+def test_the_parts_of_the_map_are_told_on_demand(tmp_path):
+    page = opened(tmp_path, evaluation(MIXED, 4.0), with_parts(absolute=0.1, head=0.05))
+    assert page.tags.count("details") == page.tags.count("summary") == 11
+    assert not page.values("open")
+    assert page.text.count("what the detector looked at") == 11
+    assert page.tags.count("img") == (3 + 2) * 11 + 1
+    assert "absolute largest 0.3 head largest 0.15" in page.text  # cut: three letters
+    assert "absolute largest 0.4 head largest 0.2" in page.text  # good and dent: four
+    assert "absolute, 0 to 0.4 how far each pixel is from what the model drew" in page.text
+    assert "head, 0 to 0.2 how likely a defect is there" in page.text
+    assert "#parts" in page.values("href")
+
+
+def test_a_part_has_one_scale_for_all_images(tmp_path):
+    page = opened(tmp_path, evaluation(MIXED, 4.0), with_parts(absolute=0.1, memory=0.0))
+    image = np.full((1, 1, 3), 100, np.uint8)
+    for name, value in {"good/6.png": 0.4, "cut/8.png": 0.3}.items():
+        wanted = overlays.overlay(image, np.full((1, 1), value), 0.4)[0, 0].astype(int)
+        found = picture(page, f"Heat map of {name}, absolute alone")
+        assert found.shape == (192, 192, 3)
+        assert np.abs(found.mean(axis=(0, 1)) - wanted).max() < 6
+    calm = picture(page, "Heat map of cut/8.png, memory alone")
+    assert np.abs(calm - 100).max() < 6  # nothing is hot: the image itself
+
+
+@pytest.mark.parametrize(("size", "shown"), [(16, 192), (64, 192), (128, 256), (256, 256), (500, 256)])
+def test_parts_are_shown_small(tmp_path, size, shown):
+    def examine(sample):
+        seen = examiner(size=size)(sample)
+        return replace(seen, parts={"head": seen.anomaly_map})
+
+    page = opened(tmp_path, evaluation(MIXED, 4.0), examine)
+    assert picture(page, "Heat map of cut/8.png, head alone").shape == (shown, shown, 3)
+
+
+def test_where_parts_are_not_known_nothing_is_said_of_them(tmp_path):
+    page = opened(tmp_path, evaluation(MIXED, 4.0))
+    assert not {"details", "summary"} & set(page.tags)
+    assert "etector looked at" not in page.text
+    assert "parts" not in page.values("id")
+
+
+def test_every_part_has_its_words(tmp_path):
+    parts = get_args(Part)
+    page = opened(tmp_path, evaluation(MIXED, 4.0), with_parts(**dict.fromkeys(parts, 0.5)))
+    told = page.text.partition("What the detector looked at")[2]
+    for name in parts:
+        assert re.search(rf"\b{name}, 0 to 2 [a-z][a-z ]{{9}}", told), name
+
+
+def test_an_image_that_went_away_has_no_parts(tmp_path):
+    def examine(sample):
+        if sample.kind == "cut":
+            raise ImageError(sample.path, "cannot be read")
+        return with_parts(head=1.0)(sample)
+
+    page = opened(tmp_path, evaluation(MIXED, 4.0), examine)
+    assert page.text.count("No pictures") == 3 + 1  # one is missed, too
+    assert page.tags.count("details") == 11 - 4
+
+
+def test_a_detectors_report_tells_its_parts_if_its_file_does(tmp_path, tiny_model, tiny_data):
+    bundle = read_bundle(tiny_model)
+    found = evaluate(Detector(bundle), open_dataset(tiny_data, Data()))
+    for made, tells in ((bundle, True), (without_parts(bundle), False)):
+        source = write_page(Detector(made), found, tmp_path / str(tells)).read_text(encoding="utf-8")
+        page = Page(source)
+        check_stands_alone(page, source)
+        cards = sum(alt.startswith("Input image") for alt in page.values("alt"))
+        assert cards >= 8
+        assert page.tags.count("details") == cards * tells
+        assert page.text.count("absolute largest") == cards * tells
 
 
 def test_same_evaluation_same_page(tmp_path):

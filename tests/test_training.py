@@ -18,9 +18,11 @@ from tiny import tiny_config, weave
 
 from normbank import machine, training
 from normbank.config import Config
+from normbank.defects import VISIBLE, Defects
 from normbank.errors import TrainingError
 from normbank.images import Pixels
-from normbank.model.unet import build
+from normbank.model.network import build
+from normbank.model.objective import Batch, objective
 from normbank.progress import Progress
 from normbank.training import Batches, OtherRunError, Trained, difference, optimise
 
@@ -126,7 +128,7 @@ def test_batches_are_a_function_of_seed_and_step() -> None:
     one, other = Batches(pixels, 4, seed=1), Batches(pixels, 4, seed=1)
     late = one[9]
     one[0]
-    assert torch.equal(late, other[9])
+    assert torch.equal(late.inputs, other[9].inputs)
     assert not np.array_equal(one.indices(9), Batches(pixels, 4, seed=2).indices(9))
     assert not np.array_equal(one.indices(0), one.indices(13))  # another round, another order
 
@@ -135,10 +137,172 @@ def test_batches_are_a_function_of_seed_and_step() -> None:
 def test_batches_are_images_between_0_and_1(dtype: type, white: int) -> None:
     pixels = np.zeros((1, 2, 2, 3), dtype)
     pixels[0, 0, 1] = (white, 1, 0)
-    batch = Batches(pixels, 1, seed=0)[0]
+    batch = Batches(pixels, 1, seed=0)[0].inputs
     assert batch.shape == (1, 3, 2, 2)
     assert batch.dtype == torch.float32
     assert batch[0, :, 0, 1].tolist() == pytest.approx([1, 1 / white, 0], rel=1e-6)
+
+
+# corrupted and brighter or darker images
+
+
+def restoring(pixels: Pixels | None = None, *, seed: int = 1, batch: int = 6, **more: float) -> Batches:
+    return Batches(images() if pixels is None else pixels, batch, seed, **more)
+
+
+def assert_same_batch(a: Batch, b: Batch) -> None:
+    for one, other in zip(a, b, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_without_corruption_inputs_are_the_targets_and_no_mask_is_set() -> None:
+    batch = restoring()[0]
+    assert batch.inputs is batch.targets
+    assert batch.masks.shape == (6, 1, 32, 32)
+    assert (batch.masks == 0).all()
+    assert batch.masks.dtype == torch.float32
+
+
+@pytest.mark.parametrize(("channels", "dtype"), [(3, np.uint8), (1, np.uint16), (5, np.uint8)])
+def test_inputs_differ_from_targets_where_the_masks_say(channels: int, dtype: type) -> None:
+    """By more than VISIBLE of full scale inside, by at most so much outside; the targets are the images themselves."""
+    pixels = images(channels=channels, dtype=dtype)
+    batches, found = restoring(pixels, corrupt=1.0), 0
+    white = float(np.iinfo(dtype).max)
+    for step in range(4):
+        batch = batches[step]
+        clean = torch.from_numpy(pixels[batches.indices(step)].astype(np.float32) / white).permute(0, 3, 1, 2)
+        assert torch.equal(batch.targets, clean)
+        assert batch.masks.unique().tolist() == [0, 1]
+        assert ((batch.inputs >= 0) & (batch.inputs <= 1)).all()
+        apart = (batch.inputs - batch.targets).abs().amax(dim=1, keepdim=True)
+        assert apart[batch.masks == 1].min() > VISIBLE - 1 / 255
+        assert apart[batch.masks == 0].max() <= VISIBLE + 1e-6
+        assert (batch.masks.sum(dim=(1, 2, 3)) >= 3).all()
+        found += int(batch.masks.sum())
+    assert 0.005 < found / (24 * 32 * 32) < 0.4
+
+
+def test_the_defects_are_those_of_the_maker() -> None:
+    pixels, batches = images(), restoring(corrupt=1.0, seed=3)
+    batch, maker = batches[5], Defects(images(), 3)
+    for row, place in enumerate(batches.indices(5)):
+        made = maker.make(int(place), 5)
+        assert torch.equal(batch.inputs[row], torch.from_numpy(made.pixels.astype(np.float32) / 255).permute(2, 0, 1))
+        assert np.array_equal(batch.masks[row, 0].numpy(), made.mask)
+    assert np.array_equal(pixels, images())
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 1.0])
+def test_the_share_of_corrupted_images(share: float) -> None:
+    batches = restoring(batch=20, corrupt=share)
+    corrupted = [bool(mask.any()) for step in range(15) for mask in batches[step].masks]
+    first = batches[0]
+    changed = [not torch.equal(a, b) for a, b in zip(first.inputs, first.targets, strict=True)]
+    assert changed == corrupted[:20]  # the others are shown as they are
+    spread = (share * (1 - share) / 300) ** 0.5
+    assert abs(np.mean(corrupted) - share) <= 3 * spread  # 300 images, and a seed that is fixed
+
+
+def test_which_images_are_corrupted_does_not_go_by_their_place_in_the_batch() -> None:
+    batches = restoring(images(20), batch=20, corrupt=0.5)
+    chosen = np.array([[mask.any() for mask in batches[step].masks] for step in range(30)], float)
+    order = np.array([np.argsort(batches.indices(step)) for step in range(30)])
+    by_image = np.take_along_axis(chosen, order, axis=1).mean(axis=0)
+    for shares in (chosen.mean(axis=0), by_image):
+        assert shares.min() > 0.2
+        assert shares.max() < 0.8
+
+
+@pytest.mark.parametrize("more", [{"corrupt": 0.5}, {"jitter": 0.2}, {"corrupt": 0.5, "jitter": 0.2}], ids=str)
+def test_such_batches_are_a_function_of_seed_and_step_too(more: dict[str, float]) -> None:
+    one, other = restoring(**more), restoring(**more)
+    late = one[9]
+    one[0]
+    assert_same_batch(late, other[9])
+    assert_same_batch(late, one[9])
+    assert not torch.equal(late.inputs, restoring(seed=2, **more)[9].inputs)
+    assert torch.equal(restoring(batch=13, corrupt=0)[0].inputs[0], restoring(batch=13)[0].inputs[0])
+
+
+def test_another_step_has_other_defects_and_another_light() -> None:
+    batches = restoring(images(1), batch=1, corrupt=1.0)
+    assert not torch.equal(batches[0].masks, batches[1].masks)
+    lit = restoring(images(1), batch=1, jitter=0.2)
+    assert len({round(float(lit[step].targets.mean()), 4) for step in range(5)}) == 5
+
+
+def test_jitter_shifts_input_and_target_by_the_same_within_its_bounds() -> None:
+    grey = np.full((10, 8, 8, 3), 128, np.uint8)
+    batches = restoring(grey, batch=50, jitter=0.2)
+    shifts = []
+    for step in range(6):
+        batch = batches[step]
+        assert batch.inputs is batch.targets
+        per_image = batch.targets.amax(dim=(1, 2, 3))
+        assert torch.equal(per_image, batch.targets.amin(dim=(1, 2, 3)))  # one shift an image, all channels alike
+        shifts += (per_image - 128 / 255).tolist()
+    assert -0.2 <= min(shifts) < -0.18
+    assert 0.18 < max(shifts) <= 0.2
+    assert abs(np.mean(shifts)) < 0.02
+    assert np.std(shifts) == pytest.approx(0.2 / 3**0.5, rel=0.1)  # uniform
+
+
+def test_jitter_of_corrupted_images_shifts_both_alike_and_is_cut_at_black_and_white() -> None:
+    plain, jittered = restoring(corrupt=1.0), restoring(corrupt=1.0, jitter=0.3)
+    cut = 0
+    for step in range(4):
+        before, after = plain[step], jittered[step]
+        assert torch.equal(before.masks, after.masks)
+        for a, b, c, d in zip(before.inputs, after.inputs, before.targets, after.targets, strict=True):
+            inside = (d > 0) & (d < 1)
+            light = float((d - c)[inside].median())
+            assert abs(light) <= 0.3
+            torch.testing.assert_close(b, (a + light).clamp(0, 1), rtol=0, atol=1e-6)
+            torch.testing.assert_close(d, (c + light).clamp(0, 1), rtol=0, atol=1e-6)
+            cut += int(((b == 0) | (b == 1)).sum())
+    assert cut > 0
+
+
+def test_settings_reach_the_batches() -> None:
+    known = settings(train__corrupt=0.4, train__jitter=0.1, train__seed=7).train
+    pixels = images()
+    assert_same_batch(training.batches_of(pixels, known)[3], Batches(pixels, 4, 7, corrupt=0.4, jitter=0.1)[3])
+    assert training.batches_of(pixels, settings().train).defects is None
+
+
+def test_restoring_training_resumed_ends_the_same(tmp_path: Path) -> None:
+    more = {"train__corrupt": 0.5, "train__jitter": 0.1, "model__head_width": 2, "model__critic_width": 2}
+    config = settings(**more, train__adversarial_weight=0.1, train__weight_decay=1e-4)
+    uninterrupted = trained(tmp_path / "a", config)
+    with pytest.raises(RuntimeError):
+        trained(tmp_path / "b", config, progress=interrupt_at(5, RuntimeError("stop")))
+    assert_same(uninterrupted, trained(tmp_path / "b", config, resume=True))
+
+
+def test_moved_items_travel_in_the_checkpoint(tmp_path: Path) -> None:
+    config = settings(model__memory="mnad", train__penalty_weight=0.1)
+    uninterrupted = trained(tmp_path / "a", config)
+    with pytest.raises(RuntimeError):
+        trained(tmp_path / "b", config, progress=interrupt_at(5, RuntimeError("stop")))
+    assert_same(uninterrupted, trained(tmp_path / "b", config, resume=True))
+    start = build(config, 3).state_dict()["autoencoder.memories.0.items"]
+    assert not torch.equal(start, weights(uninterrupted)["autoencoder.memories.0.items"])
+
+
+def test_weight_decay_is_adam_s_own(tmp_path: Path) -> None:
+    """One step from the start by hand: Adam moves a weight by rate * g / (|g| + 1e-8), g with the decay in it."""
+    config = settings(train__weight_decay=0.5, train__steps=1)
+    torch.manual_seed(0)
+    start = build(config, 3)
+    objective(start, Batches(images(), 4, seed=0)[0], config.train).backward()
+    before = start.autoencoder.head.weight
+    assert before.grad is not None
+    gradient = before.grad + 0.5 * before
+    expected = before - 0.002 * gradient / (gradient.abs() + 1e-8)
+    found = trained(tmp_path, config).network.state_dict()["autoencoder.head.weight"]
+    torch.testing.assert_close(found, expected.detach(), rtol=0, atol=1e-5)
+    assert (before.grad.sign() != gradient.sign()).any()  # so that the decay shows
 
 
 # determinism
@@ -152,13 +316,17 @@ def test_the_same_seed_gives_the_same_weights_to_the_last_bit(tmp_path: Path, pr
     np.random.rand(100)
     assert_same(first, trained(tmp_path / "b", config))
     other = trained(tmp_path / "c", settings(train__precision=precision, train__seed=1))
-    assert not torch.equal(first.network.state_dict()["head.weight"], other.network.state_dict()["head.weight"])
+    assert not torch.equal(
+        first.network.state_dict()["autoencoder.head.weight"], other.network.state_dict()["autoencoder.head.weight"]
+    )
 
 
 def test_precisions_differ_and_are_named(tmp_path: Path, whole: Trained) -> None:
     half = trained(tmp_path, settings(train__precision="bf16"))
     assert (whole.precision, half.precision) == ("32-true", "bf16-mixed")
-    assert not torch.equal(whole.network.state_dict()["head.weight"], half.network.state_dict()["head.weight"])
+    assert not torch.equal(
+        whole.network.state_dict()["autoencoder.head.weight"], half.network.state_dict()["autoencoder.head.weight"]
+    )
     assert all(value.dtype != torch.bfloat16 for value in half.network.state_dict().values())
 
 
@@ -179,7 +347,7 @@ def test_the_curve_holds_the_mean_loss_of_each_stretch(whole: Trained) -> None:
         for group in optimiser.param_groups:
             group["lr"] = 0.002 * (1 + np.cos(np.pi * step / STEPS)) / 2
         x = Batches(images(), 4, seed=0)[step]
-        loss = training.total_loss(x, network(x), ssim_weight=0.1, window=11, sigma=1.5)
+        loss = objective(network, x, config.train)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -229,7 +397,9 @@ def test_interrupted_after_every_step_it_still_ends(tmp_path: Path, whole: Train
         with pytest.raises(RuntimeError):
             trained(tmp_path, config, resume=True, progress=interrupt_at(2, RuntimeError("again")))
     result = trained(tmp_path, config, resume=True)
-    assert torch.equal(result.network.state_dict()["head.weight"], whole.network.state_dict()["head.weight"])
+    assert torch.equal(
+        result.network.state_dict()["autoencoder.head.weight"], whole.network.state_dict()["autoencoder.head.weight"]
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -270,7 +440,7 @@ def test_it_trains_outside_the_main_thread(tmp_path: Path, whole: Trained) -> No
 
 def test_stopped_in_the_middle_of_a_step(tmp_path: Path, whole: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = 0
-    real = training.total_loss
+    real = training.objective
 
     def cut(*arguments: object, **more: object) -> torch.Tensor:
         nonlocal calls
@@ -280,7 +450,7 @@ def test_stopped_in_the_middle_of_a_step(tmp_path: Path, whole: Trained, monkeyp
         return real(*arguments, **more)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "total_loss", cut)
+        patch.setattr(training, "objective", cut)
         with pytest.raises(KeyboardInterrupt):
             trained(tmp_path)
     assert_same(whole, trained(tmp_path, resume=True))
@@ -450,7 +620,7 @@ def test_a_loss_that_is_no_number_stops_it_in_words(tmp_path: Path) -> None:
 def test_weights_that_are_no_numbers_after_the_last_step_are_refused(tmp_path: Path) -> None:
     def at(step: int) -> None:
         if step == STEPS:
-            tasks[0].network.head.bias.data.fill_(float("nan"))
+            tasks[0].network.autoencoder.head.bias.data.fill_(float("nan"))
 
     tasks: list[training.Task] = []
     real = training.Task.__init__
@@ -484,7 +654,7 @@ def test_auto_takes_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     for there, expected in ((True, "cuda"), (False, "cpu")):
         monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
-        assert training._device(config) == expected
+        assert training.accelerator_of(config) == expected
 
 
 @pytest.mark.parametrize(
@@ -503,14 +673,14 @@ def test_precision(
 ) -> None:
     monkeypatch.setattr(machine, "has_fast_bf16", lambda: fast)
     known = settings(train__precision=asked).train
-    assert training._precision(known, accelerator, np.zeros((1, 2, 2, 1), dtype)) == expected
+    assert training.precision_of(known, accelerator, np.zeros((1, 2, 2, 1), dtype)) == expected
 
 
 @pytest.mark.parametrize("channels", [1, 3, 5])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_any_channels_and_depth(tmp_path: Path, channels: int, dtype: type) -> None:
     result = trained(tmp_path, settings(train__precision="auto"), images(channels=channels, dtype=dtype))
-    shape = result.network(torch.zeros(2, channels, 32, 32)).shape
+    shape = result.network(torch.zeros(2, channels, 32, 32)).reconstruction.shape
     assert shape == (2, channels, 32, 32)
 
 
@@ -518,13 +688,13 @@ def test_the_low_bits_of_16_reach_the_network(tmp_path: Path, monkeypatch: pytes
     """Images that differ in their low 8 bits alone are different inputs, in training as well."""
     low = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 1)).astype(np.uint16)
     seen: list[torch.Tensor] = []
-    real = training.total_loss
+    real = training.objective
 
-    def spy(x: torch.Tensor, *arguments: object, **more: object) -> torch.Tensor:
-        seen.append(x.detach().clone())
-        return real(x, *arguments, **more)  # type: ignore[arg-type]
+    def spy(network: object, batch: Batch, *arguments: object) -> torch.Tensor:
+        seen.append(batch.inputs.detach().clone())
+        return real(network, batch, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(training, "total_loss", spy)
+    monkeypatch.setattr(training, "objective", spy)
     trained(tmp_path, settings(train__precision="auto"), low + 40000)
     values = torch.cat(seen).unique()
     assert len(values) == 256
@@ -551,7 +721,7 @@ def test_settings_reach_the_network(tmp_path: Path, whole: Trained, more: dict[s
     config = settings(**more)
     size = config.data.size
     result = trained(tmp_path, config, images()[:, :size, :size] if size <= 32 else images().repeat(2, 1).repeat(2, 2))
-    assert result.network(torch.zeros(1, 3, size, size)).shape == (1, 3, size, size)
+    assert result.network(torch.zeros(1, 3, size, size)).reconstruction.shape == (1, 3, size, size)
     assert result.curve != whole.curve
     memories = [m.partitions for m in result.network.modules() if hasattr(m, "items") and hasattr(m, "partitions")]
     assert memories == ([] if config.model.memory == "none" else list(config.model.partitions))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from normbank.config import Config, preset
+from normbank.bundle import Bundle
+from normbank.config import Config
+from normbank.presets import preset
 
 SIDE = 48
 KINDS = ("scratch", "spot")
@@ -72,3 +75,15 @@ def make_tiny(root: Path, train: int = 24, test: int = 6, each_kind: int = 4, si
             save(root / "test" / kind / f"{number:03d}.png", image)
             save(root / "ground_truth" / kind / f"{number:03d}_mask.png", mask)
     return root
+
+
+def without_parts(bundle: Bundle) -> Bundle:
+    """The detector as it was written before its graph told the parts of the map."""
+    import onnx
+
+    model = onnx.load_model_from_string(bundle.graph)
+    kept = [output for output in model.graph.output if output.name != "parts"]
+    del model.graph.output[:]
+    model.graph.output.extend(kept)
+    manifest = {**bundle.manifest, "settings": {**bundle.manifest["settings"], "score": {"delta_h": 0.5}}}
+    return replace(bundle, manifest=manifest, graph=model.SerializeToString())

@@ -336,10 +336,11 @@ def _prepare_for_training() -> None:
 
 
 def _config(preset: str, settings: list[str] | None, seed: int | None) -> Config:
-    from . import config
+    from .config import override
+    from .presets import preset as named
 
-    chosen = config.preset(preset, settings or [])
-    return chosen if seed is None else config.override(chosen, {"train.seed": seed})
+    chosen = named(preset, settings or [])
+    return chosen if seed is None else override(chosen, {"train.seed": seed})
 
 
 def _config_of(detector: Detector, settings: list[str] | None) -> Config:

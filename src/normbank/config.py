@@ -1,7 +1,8 @@
-"""Frozen, validated settings and the presets.
+"""Frozen, validated settings.
 
-Four groups: `Data`, `Model`, `Train`, `Score`; together a `Config`. Each default names where it comes from:
-"paper" is a value printed in Xing & Li (2023), "field" the habit of its close relatives, "ours" our choice.
+Four groups: `Data`, `Model`, `Train`, `Score`; together a `Config`. The named ones stand in `presets.py`. Each default
+names where it comes from: "paper" is a value printed in Xing & Li (2023), "field" the habit of its close relatives,
+"ours" our choice.
 """
 
 from __future__ import annotations
@@ -9,12 +10,15 @@ from __future__ import annotations
 import contextlib
 import difflib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import ConfigError
+
+Part = Literal["absolute", "squared", "ssim", "gradient", "colour", "level_free", "memory", "latent", "head"]
+_PART_NEEDS: dict[str, str] = {"head": "head_width", "latent": "critic_width", "memory": "memory_levels"}
 
 
 class _Frozen(BaseModel):
@@ -54,8 +58,18 @@ class Model(_Frozen):
     """The network (paper, section III; docs/method.md)."""
 
     widths: tuple[int, ...] = Field((64, 128, 256, 512, 512), description="channels of levels 1..L (field)")
-    memory: str = Field("pmb", description="what stands on the lateral links of levels 1..p: a name in MEMORIES")
-    memory_levels: int = Field(4, ge=0, description="p, levels that carry a memory (paper)")
+    trunk: Literal["unet", "bergmann"] = Field(
+        "unet", description="unet: the paper's; bergmann: the autoencoder of AE-L2 and AE-SSIM, which ignores widths"
+    )
+    latent: int = Field(100, ge=1, description="bergmann: values of the bottleneck (field: 100, objects 500)")
+    lateral: bool = Field(
+        True, description="lateral links; false: the decoder sees the bottleneck alone (field: MemAE)"
+    )
+    memory: str = Field("pmb", description="what stands on the links of the memory's levels: a name in MEMORIES")
+    memory_levels: int = Field(4, ge=0, description="p, levels that carry a memory, from 1 on (paper)")
+    memory_at: tuple[int, ...] | None = Field(
+        None, description="the levels that carry a memory, p of them; none: 1..p (paper)"
+    )
     partitions: tuple[int, ...] = Field((16, 16, 16, 8), description="k of levels 1..p, along the height (paper)")
     items: tuple[int, ...] = Field((150, 200, 200, 200), description="m of levels 1..p, items a memory unit (paper)")
     shrinkage: Literal["soft", "hard", "none"] = Field(
@@ -67,11 +81,34 @@ class Model(_Frozen):
         "linear", description="last step of the decoder; a sigmoid reaches black and white only slowly (ours)"
     )
     temperature: float = Field(1.0, gt=0, description="the cosines are divided by it before the softmax (paper: 1)")
+    edges: bool = Field(False, description="the network sees the image's edges, not the image (field: EdgRec)")
+    head_width: int = Field(0, ge=0, description="channels of the segmentation head; 0: none (field: DRAEM)")
+    critic_width: int = Field(
+        0, ge=0, description="channels of the discriminator's first level; 0: none (field: DAAD+)"
+    )
 
     @property
     def levels(self) -> int:
         """L, the number of levels of the encoder."""
         return len(self.widths)
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether a memory stands on any level."""
+        return self.memory != "none" and self.memory_levels > 0
+
+    @property
+    def memory_places(self) -> tuple[int, ...]:
+        """The levels that carry a memory, counted from 1."""
+        return tuple(range(1, self.memory_levels + 1)) if self.memory_at is None else self.memory_at
+
+    def partitions_at(self, level: int) -> int:
+        """k of a level that carries a memory."""
+        return self.partitions[self.memory_places.index(level)]
+
+    def items_at(self, level: int) -> int:
+        """m of a level that carries a memory."""
+        return self.items[self.memory_places.index(level)]
 
     @model_validator(mode="after")
     def _levels_fit(self) -> Model:
@@ -80,6 +117,16 @@ class Model(_Frozen):
         if self.memory_levels > self.levels:
             raise ValueError(
                 f"model.memory_levels: expected at most {self.levels} (the levels), got {self.memory_levels}"
+            )
+        places = self.memory_places
+        if (
+            sorted(set(places)) != list(places)
+            or len(places) != self.memory_levels
+            or not set(places) <= set(range(1, self.levels + 1))
+        ):
+            raise ValueError(
+                f"model.memory_at: expected {self.memory_levels} rising levels (model.memory_levels) of 1 to "
+                f"{self.levels}, got {places}"
             )
         for name in ("partitions", "items"):
             values = getattr(self, name)
@@ -96,7 +143,27 @@ class Train(_Frozen):
     steps: int = Field(2000, ge=1, description="optimiser steps; the budget, never chosen on test images (ours)")
     batch_size: int = Field(20, ge=1, description="images a step (paper)")
     learning_rate: float = Field(0.002, gt=0, description="Adam's rate at the start (paper), cosine to zero (field)")
+    weight_decay: float = Field(0.0, ge=0, description="Adam's L2 term on the weights (field: AE-L2 has 1e-5)")
+    mse_weight: float = Field(1.0, ge=0, description="weight of L_MSE in Eq. 9 (paper: 1)")
     ssim_weight: float = Field(0.1, ge=0, description="lambda_SSIM, Eq. 9 (paper)")
+    gradient_weight: float = Field(
+        0.0, ge=0, description="weight of the gradient similarity of image and reconstruction"
+    )
+    entropy_weight: float = Field(
+        0.0, ge=0, description="weight of the entropy of the memory's weights (field: MemAE 2e-4)"
+    )
+    penalty_weight: float = Field(0.0, ge=0, description="weight of the memory's own terms (field: MNAD 0.1)")
+    adversarial_weight: float = Field(0.0, ge=0, description="weight of the discriminator's term (field: DAAD+)")
+    head_weight: float = Field(1.0, ge=0, description="weight of the segmentation head's focal loss (field: DRAEM)")
+    corrupt: float = Field(
+        0.0, ge=0, le=1, description="share of images corrupted with made defects, the target staying clean"
+    )
+    jitter: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="largest change of brightness in training, of full scale, asked back as it is (ours)",
+    )
     ssim_window: int = Field(11, ge=3, description="side of the SSIM window, odd (field)")
     ssim_sigma: float = Field(1.5, gt=0, description="standard deviation of the Gaussian SSIM window, pixels (field)")
     seed: int = Field(0, ge=0, description="seeds the weights, the order of the images and the held-out choice")
@@ -111,10 +178,28 @@ class Train(_Frozen):
             raise ValueError(f"train.ssim_window: expected an odd number, got {self.ssim_window}")
         return self
 
+    @model_validator(mode="after")
+    def _something_is_learnt(self) -> Train:
+        if not (self.mse_weight or self.ssim_weight or self.gradient_weight):
+            raise ValueError(
+                "train.mse_weight: expected one of mse_weight, ssim_weight and gradient_weight above 0, got 0 for all"
+            )
+        return self
+
 
 class Score(_Frozen):
     """From the error map to the score and the verdict (paper, section III-C)."""
 
+    parts: tuple[Part, ...] = Field(
+        ("absolute",), min_length=1, description="maps that are added up (docs/method.md); absolute: Eq. 1 (paper)"
+    )
+    weights: tuple[float, ...] = Field((1.0,), min_length=1, description="the factor of each part")
+    smooth: int = Field(1, ge=1, description="side of the mean filter over the map, odd pixels; 1: none (paper)")
+    smooth_first: bool = Field(False, description="smooth before the histogram step, not after it")
+    pool: Literal["sum", "max", "mean", "top"] = Field(
+        "sum", description="from map to score: sum (paper), largest, mean, or mean of the top share"
+    )
+    top_share: float = Field(0.01, gt=0, le=1, description="top: the share of largest values that is averaged")
     delta_h: float = Field(
         0.5, ge=0, lt=1, description="share of smallest errors averaged into mu (paper); 0: no histogram step"
     )
@@ -122,6 +207,18 @@ class Score(_Frozen):
     false_alarm_rate: float = Field(
         0.01, gt=0, lt=1, description="target share of normal images called anomalous (ours)"
     )
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Score:
+        if len(self.weights) != len(self.parts) or min(self.weights) < 0:
+            raise ValueError(
+                f"score.weights: expected {len(self.parts)} numbers of 0 or more (score.parts), got {self.weights}"
+            )
+        if not max(self.weights):
+            raise ValueError(f"score.weights: expected one at least above 0, got {self.weights}")
+        if self.smooth % 2 == 0:
+            raise ValueError(f"score.smooth: expected an odd number, got {self.smooth}")
+        return self
 
 
 class Config(_Frozen):
@@ -134,145 +231,78 @@ class Config(_Frozen):
     preset: str | None = Field(None, description="the preset these settings started from")
 
     @model_validator(mode="after")
-    def _size_divides(self) -> Config:
-        size, model = self.data.size, self.model
-        deepest = 2 ** (model.levels - 1)
-        if self.train.ssim_window // 2 >= size:
-            raise ValueError(
-                f"train.ssim_window: expected less than twice data.size ({size}), got {self.train.ssim_window}"
-            )
-        if size % deepest:
-            raise ValueError(
-                f"data.size: expected a multiple of {deepest} ({model.levels} levels halve it), got {size}"
-            )
-        for level, k in enumerate(model.partitions, start=1):
-            height = size >> (level - 1)
-            if height % k:
-                raise ValueError(
-                    f"model.partitions: expected numbers that divide the heights of their levels; "
-                    f"level {level} is {height} high, got {k}"
-                )
+    def _groups_fit(self) -> Config:
+        for check in (_parts_can_be_made, _sizes_fit, _trunk_fits, _memories_can_read, _companions_can_learn):
+            check(self)
         return self
 
 
-_TEXTURE_K, _OBJECT_K = (32, 16, 16, 8), (16, 16, 16, 8)
+def _expect(holds: bool, field: str, expected: str, came: object) -> None:
+    if not holds:
+        raise ValueError(f"{field}: expected {expected}, got {came}")
 
 
-def _paper_mvtec(partitions: tuple[int, ...], name: str) -> Config:
-    return Config(
-        preset=name,
-        data=Data(size=128, held_out=0, held_out_min=0),
-        model=Model(
-            widths=(64, 128, 256, 512, 512), memory_levels=4, partitions=partitions, items=(150, 200, 200, 200)
-        ),
-        train=Train(steps=2000, batch_size=20, learning_rate=0.002, ssim_weight=0.1),
-        score=Score(delta_h=0.5),
-    )
+def _parts_can_be_made(config: Config) -> None:
+    for part, field in _PART_NEEDS.items():
+        if part in config.score.parts:
+            _expect(getattr(config.model, field) > 0, "score.parts", f"model.{field} above 0 for the part {part!r}", 0)
+    told = "a memory for the part 'memory'"
+    _expect("memory" not in config.score.parts or config.model.has_memory, "model.memory", told, "'none'")
 
 
-def paper_mvtec_texture() -> Config:
-    """Textures of MVTec AD, as the paper sets them.
-
-    Source: section IV-A; k3 of Table VII. Widths, steps and the last step of the decoder are ours (docs/method.md).
-    Expected: the paper prints 96.4 / 92.1 (image / pixel AUROC, %, mean of five textures, Tables I and IV).
-    What we measured stands in bench/README.md.
-    Time: 2,000 steps; hours on two CPU cores, so a GPU is meant. Steps and seconds of our runs: bench/README.md.
-    Command: normbank train mvtec_ad/carpet --out runs/carpet --preset paper-mvtec-texture
-    """
-    return _paper_mvtec(_TEXTURE_K, "paper-mvtec-texture")
-
-
-def paper_mvtec_object() -> Config:
-    """Objects of MVTec AD, as the paper sets them.
-
-    Source: section IV-A; k2 of Table VII. Widths, steps and the last step of the decoder are ours (docs/method.md).
-    Expected: the paper prints 89.6 / 92.1 (image / pixel AUROC, %, mean of ten objects, Tables I and IV); bottle 95.2 /
-    93.7, transistor 92.4 / 80.8. What we measured stands in bench/README.md.
-    Time: 2,000 steps; hours on two CPU cores, so a GPU is meant. Steps and seconds of our runs: bench/README.md.
-    Command: normbank train mvtec_ad/bottle --out runs/bottle --preset paper-mvtec-object
-    """
-    return _paper_mvtec(_OBJECT_K, "paper-mvtec-object")
+def _sizes_fit(config: Config) -> None:
+    size, model, train = config.data.size, config.model, config.train
+    window, smooth = train.ssim_window, config.score.smooth
+    _expect(window // 2 < size, "train.ssim_window", f"less than twice data.size ({size})", window)
+    _expect(smooth <= size, "score.smooth", f"at most data.size ({size})", smooth)
+    if model.trunk == "unet":
+        deepest, told = 2 ** (model.levels - 1), f"({model.levels} levels halve it)"
+        _expect(size % deepest == 0, "data.size", f"a multiple of {deepest} {told}", size)
+        told = f"2 or more where the lowest of {model.levels} levels is a single pixel (data.size {size})"
+        _expect(size > deepest or train.batch_size > 1, "train.batch_size", told, train.batch_size)
+    for level, k in zip(model.memory_places, model.partitions, strict=True):
+        height = size >> (level - 1)
+        told = f"numbers that divide the heights of their levels; level {level} is {height} high"
+        _expect(height % k == 0, "model.partitions", told, k)
 
 
-def paper_mnist() -> Config:
-    """One MNIST digit against the rest, as the paper sets it.
-
-    Source: section IV-A; Table VIII, k = (1, 1, 1). 32 x 32, since 28 cannot be cut as Table VIII cuts it; p = L, so
-    the bottleneck passes through a memory, too.
-    Expected: the paper prints 98.1 (AUROC, %, mean of ten digits, Table II).
-    Time: 2,000 steps of 64 images.
-    Command: normbank train mnist --out runs/digit3 --preset paper-mnist --set data.normal_class=3
-    """
-    return Config(
-        preset="paper-mnist",
-        data=Data(size=32, held_out=0, held_out_min=0),
-        model=Model(widths=(64, 128, 256), memory_levels=3, partitions=(1, 1, 1), items=(10, 10, 10)),
-        train=Train(steps=2000, batch_size=64, learning_rate=0.002, ssim_weight=0.1),
-        score=Score(delta_h=0.5),
-    )
+def _trunk_fits(config: Config) -> None:
+    size, model = config.data.size, config.model
+    if model.trunk == "bergmann":
+        told = "0 for model.trunk=bergmann, which has no place for memories (the preset ae-l2 is set so)"
+        _expect(model.memory_levels == 0, "model.memory_levels", told, model.memory_levels)
+        _expect(size % 16 == 0, "data.size", "a multiple of 16 for model.trunk=bergmann", size)
+        _expect(model.output == "linear", "model.output", "linear for model.trunk=bergmann", repr(model.output))
+    if model.head_width:
+        _expect(size % 8 == 0, "data.size", "a multiple of 8 for model.head_width above 0", size)
+        told = "2 or more where the lowest of the head's 4 levels is a single pixel (data.size 8)"
+        _expect(size > 8 or config.train.batch_size > 1, "train.batch_size", told, config.train.batch_size)
+    if model.critic_width:
+        _expect(size % 16 == 0, "data.size", "a multiple of 16 for model.critic_width above 0", size)
 
 
-def paper_oct() -> Config:
-    """Retinal OCT images, as the paper sets them.
-
-    Source: section IV-A; Table VIII, k = (2, 2, 2). The data are OCT2017 (Kermany et al.), trained on NORMAL.
-    Expected: the paper prints 98.0 (AUROC, %, Table III).
-    Time: 4,000 steps of 20 images.
-    Command: normbank train OCT2017 --out runs/oct --preset paper-oct
-    """
-    return Config(
-        preset="paper-oct",
-        data=Data(size=128, held_out=0, held_out_min=0),
-        model=Model(widths=(64, 128, 256, 512), memory_levels=3, partitions=(2, 2, 2), items=(10, 10, 10)),
-        train=Train(steps=4000, batch_size=20, learning_rate=0.002, ssim_weight=0.1),
-        score=Score(delta_h=0.5),
-    )
+def _memories_can_read(config: Config) -> None:
+    model, train = config.model, config.train
+    fewest = min(model.items, default=2)
+    if model.memory == "mnad":
+        _expect(fewest > 1, "model.items", "2 or more for model.memory=mnad, which asks for a second nearest", fewest)
+    elif model.has_memory and model.shrinkage != "none" and model.shrink_threshold is None:
+        told = f"2 or more for model.shrinkage={model.shrinkage}, since a single item's weight is its threshold 1/m"
+        _expect(fewest > 1, "model.items", told, fewest)
+    for name in ("entropy_weight", "penalty_weight"):
+        weight = getattr(train, name)
+        told = "0 where no memory stands (model.memory, model.memory_levels)"
+        _expect(model.has_memory or not weight, f"train.{name}", told, weight)
 
 
-def paper_small() -> Config:
-    """The paper's method for two CPU cores: a quarter of the channels, 400 steps, a read that reads.
-
-    Source: section III with widths of a quarter. Eq. 4 as printed leaves weights that sum to a few hundredths, so the
-    read here keeps weights above 1/m as they are and divides them by their sum (docs/method.md says why). The score is
-    the paper's. A tenth of the good images, at least 20, is held out for the threshold.
-    Expected: MVTec bottle 92 / 87 (image / pixel AUROC, %, one seed; bench/README.md).
-    Time: about 5 minutes on two CPU cores with bfloat16.
-    Command: normbank train mvtec_ad/bottle --out runs/bottle --preset paper-small
-    """
-    return Config(
-        preset="paper-small",
-        data=Data(size=128),
-        model=Model(
-            widths=(16, 32, 64, 128, 128),
-            memory_levels=4,
-            partitions=_OBJECT_K,
-            items=(150, 200, 200, 200),
-            shrinkage="hard",
-            renormalise=True,
-        ),
-        train=Train(steps=400, batch_size=20, learning_rate=0.002, ssim_weight=0.1),
-        score=Score(delta_h=0.5),
-    )
-
-
-PRESETS: dict[str, Callable[[], Config]] = {
-    "paper-mvtec-texture": paper_mvtec_texture,
-    "paper-mvtec-object": paper_mvtec_object,
-    "paper-mnist": paper_mnist,
-    "paper-oct": paper_oct,
-    "paper-small": paper_small,
-}
-DEFAULT_PRESET = "paper-small"
-
-
-def preset(name: str = DEFAULT_PRESET, overrides: Mapping[str, Any] | Sequence[str] = ()) -> Config:
-    """The preset of that name with `overrides` applied: `{"train.steps": 100}` or `["train.steps=100"]`.
-
-    Raises ConfigError for an unknown preset or field, naming the nearest there is.
-    """
-    if name not in PRESETS:
-        raise ConfigError(_unknown("preset", name, PRESETS))
-    return override(PRESETS[name](), overrides)
+def _companions_can_learn(config: Config) -> None:
+    model, train = config.model, config.train
+    if model.head_width:
+        _expect(train.corrupt > 0, "train.corrupt", "above 0 for model.head_width above 0: defects to learn from", 0)
+        _expect(train.head_weight > 0, "train.head_weight", "above 0 for model.head_width above 0", 0)
+    if train.adversarial_weight:
+        told = "above 0 for train.adversarial_weight above 0: a discriminator to fool"
+        _expect(model.critic_width > 0, "model.critic_width", told, 0)
 
 
 def override(config: Config, overrides: Mapping[str, Any] | Sequence[str]) -> Config:
@@ -309,12 +339,13 @@ def _groups() -> dict[str, type[_Frozen]]:
 
 def _locate(dotted: str) -> tuple[str, str]:
     if dotted not in fields():
-        raise ConfigError(_unknown("setting", dotted, fields()))
+        raise ConfigError(unknown("setting", dotted, fields()))
     group, field = dotted.split(".")
     return group, field
 
 
-def _unknown(kind: str, name: str, known: Mapping[str, Any]) -> str:
+def unknown(kind: str, name: str, known: Mapping[str, Any]) -> str:
+    """The message for a name that is not among `known`, with the nearest that is."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=0) or sorted(known)
     return f"unknown {kind} {name!r}: the nearest there is is {near[0]!r}. Known: {', '.join(known)}."
 
@@ -333,18 +364,27 @@ def _parse(text: str, dotted: str) -> Any:
     choices = get_args(kind)
     if text.lower() == "none" and type(None) in choices:
         return None
+    if tuple in (kind, get_origin(kind), *map(get_origin, choices)):
+        return _parse_list(text)
     if text in choices or str in (kind, *choices):  # "32" may name a precision, and "2024" a folder
         return text
     with contextlib.suppress(json.JSONDecodeError):
-        return json.loads(f"[{text.strip('[](), ')}]" if get_origin(kind) is tuple else text)
+        return json.loads(text)
     return text
+
+
+def _parse_list(text: str) -> list[Any]:
+    inner = text.strip("[](), ")
+    with contextlib.suppress(json.JSONDecodeError):
+        return list(json.loads(f"[{inner}]"))
+    return [part.strip(" \"'") for part in inner.split(",")]
 
 
 def _validation_message(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"][:2])
     if first["type"] == "extra_forbidden":
-        return _unknown("setting", where, fields())
+        return unknown("setting", where, fields())
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
         return message

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from . import detector as detectors
-from .config import Config, preset
+from .config import Config
 from .data.cache import open_cache
 from .data.demo import make_demo
 from .data.open import open_dataset
 from .fitting import fit
 from .judging import judge
+from .presets import preset
 from .report.contents import Entry, write_contents
 from .training import OtherRunError
 

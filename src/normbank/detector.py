@@ -87,8 +87,27 @@ class Detector:
 
     def run(self, pixels: Pixels) -> Outputs:
         """The graph on a batch [N, S, S, C] as `images.load` makes them."""
-        scores, maps, reconstructions = self._session.run(None, {"image": pixels})
+        scores, maps, reconstructions = self._session.run(
+            ["pred_score", "anomaly_map", "reconstruction"], {"image": pixels}
+        )
         return Outputs(scores, maps[:, 0], reconstructions)
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether the graph tells the parts of its map; files from before it did are used like any other."""
+        return any(output.name == "parts" for output in self._session.get_outputs())
+
+    def parts(self, pixels: Pixels) -> dict[str, NDArray[np.float32]]:
+        """What the anomaly maps of a batch [N, S, S, C] are made of: for each of `score.parts` its map [N, S, S], >= 0.
+
+        Each has its weight in it: their sum is the map before smoothing and the histogram step. BundleError unless
+        `has_parts`.
+        """
+        if not self.has_parts:
+            came, do = "one made before there was that output", "Train or export it again with this version."
+            raise BundleError(problem("detector", expected="a graph that gives 'parts'", came=came, do=do))
+        (found,) = self._session.run(["parts"], {"image": pixels})
+        return dict(zip(self.manifest["settings"]["score"]["parts"], np.moveaxis(found, 1, 0), strict=True))
 
     def _load(self, source: Source) -> Pixels | ImageError:
         if not isinstance(source, (str, Path, np.ndarray)):

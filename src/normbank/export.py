@@ -22,33 +22,41 @@ from .config import Config
 from .detector import Outputs, open_session
 from .errors import ParityError
 from .images import ImageSpec, Pixels
+from .model.network import Network
+from .model.parts import PARTS, View
 
 SCORE_TOLERANCE = 1e-4  # relative; a score of less than SMALL a pixel is compared as if it were that much
+PROBED = 16  # images of each part that graph and network are compared on
 SMALL = 0.01  # 2.5 of 255 grey levels: below it the rounding of 32 bits would be told as a difference
 MAP_TOLERANCE = 1e-4  # absolute, of reconstructions too
-OUTPUTS = ["pred_score", "anomaly_map", "reconstruction"]
+OUTPUTS = ["pred_score", "anomaly_map", "reconstruction", "parts"]
 
 
 class DetectorGraph(nn.Module):
     """Image values in, score and map out: what the ONNX file holds.
 
-    Input [N, S, S, C] uint8 or uint16; outputs pred_score [N], anomaly_map [N, 1, S, S], reconstruction [N, S, S, C].
+    Input [N, S, S, C] uint8 or uint16; outputs pred_score [N], anomaly_map [N, 1, S, S], reconstruction [N, S, S, C],
+    and parts [N, P, S, S], the weighted maps that the anomaly map is made of, in the order of `score.parts`.
     """
 
-    def __init__(self, network: nn.Module, config: Config, spec: ImageSpec) -> None:
+    def __init__(self, network: Network, config: Config, spec: ImageSpec) -> None:
         super().__init__()
         self.network, self.score = network, config.score
         self.white = float(np.iinfo(spec.dtype).max)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Score, map and reconstruction of a batch."""
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Score, map, reconstruction and parts of a batch."""
         x = image.to(torch.float32).permute(0, 3, 1, 2) / self.white
-        reconstruction = self.network(x).clamp(0, 1)  # nearer to every image there is, whatever the network's last step
-        corrected = residual.anomaly_map(x, reconstruction, delta_h=self.score.delta_h, bins=self.score.bins)
-        return residual.image_score(corrected), corrected, reconstruction.permute(0, 2, 3, 1)
+        reading = self.network(x)
+        reconstruction = reading.reconstruction.clamp(0, 1)  # nearer to every image there is
+        view = View(x, reconstruction, reading, self.network)
+        named = zip(self.score.parts, self.score.weights, strict=True)
+        parts = torch.cat([weight * PARTS[name](view) for name, weight in named], dim=1)
+        finished, score = residual.finish(parts.sum(dim=1, keepdim=True), self.score)
+        return score, finished, reconstruction.permute(0, 2, 3, 1), parts
 
 
-def make_bundle(network: nn.Module, config: Config, spec: ImageSpec, manifest: dict[str, Any], probe: Pixels) -> Bundle:
+def make_bundle(network: Network, config: Config, spec: ImageSpec, manifest: dict[str, Any], probe: Pixels) -> Bundle:
     """The detector file's parts; ParityError unless graph and network agree on `probe` [N, S, S, C] and on noise."""
     network = network.to("cpu").eval().float()
     whole = DetectorGraph(network, config, spec).eval()
@@ -57,7 +65,7 @@ def make_bundle(network: nn.Module, config: Config, spec: ImageSpec, manifest: d
         np.random.default_rng(0).integers(0, np.iinfo(spec.dtype).max, probe.shape, endpoint=True).astype(spec.dtype)
     )
     for batch in (probe, probe[:1], noise):
-        verify(whole, graph, batch)
+        verify(whole, graph, batch, summed=config.score.pool == "sum")
     weights = {name: value.contiguous() for name, value in network.state_dict().items()}
     return Bundle(manifest, safetensors.torch.save(weights), graph)
 
@@ -83,12 +91,15 @@ def to_onnx(graph: nn.Module, spec: ImageSpec) -> bytes:
     return buffer.getvalue()
 
 
-def verify(graph: nn.Module, exported: bytes, batch: Pixels) -> None:
-    """Raise ParityError unless ONNX Runtime and PyTorch agree on `batch` [N, S, S, C]."""
+def verify(graph: nn.Module, exported: bytes, batch: Pixels, *, summed: bool = True) -> None:
+    """Raise ParityError unless ONNX Runtime and PyTorch agree on `batch` [N, S, S, C].
+
+    `summed` says whether a score is a sum over the pixels, or else of the size of one.
+    """
     with torch.no_grad():
-        scores, maps, reconstructions = (output.numpy() for output in graph(torch.from_numpy(batch)))
-    found = Outputs(*open_session(exported).run(None, {"image": batch}))
-    least = SMALL * batch.shape[1] * batch.shape[2]
+        scores, maps, reconstructions, _ = (output.numpy() for output in graph(torch.from_numpy(batch)))
+    found = Outputs(*open_session(exported).run(OUTPUTS[:3], {"image": batch}))
+    least = SMALL * (batch.shape[1] * batch.shape[2] if summed else 1)
     score_gap = float(np.max(np.abs(found.scores - scores) / np.maximum(np.abs(scores), least)))
     map_gap = float(np.max(np.abs(found.anomaly_maps - maps)))
     image_gap = float(np.max(np.abs(found.reconstructions - reconstructions)))

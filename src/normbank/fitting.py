@@ -7,15 +7,17 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from . import machine
+from . import machine, timing
+from .advice import Outlook, advise, plan
 from .bundle import read_bundle, write_atomically, write_bundle
 from .calibration import Calibration
 from .config import Config
@@ -25,16 +27,17 @@ from .data.samples import Dataset, Sample
 from .data.splits import fingerprint, hold_out
 from .detector import BATCH, Detector
 from .errors import TrainingError
-from .export import make_bundle
-from .images import ImageSpec, Pixels
+from .export import PROBED, make_bundle
+from .images import ImageSpec, Pixels, stored_size
 from .progress import Progress
 from .report.overlays import colour_scale
-from .training import Identity, OtherRunError, Trained, difference, optimise
+from .training import Identity, OtherRunError, Trained, accelerator_of, difference, optimise, precision_of
 
 MODEL_FILE, RUN_FILE, CHECKPOINT_FILE = "model.nbk", "run.json", "checkpoint.ckpt"
 FEWEST = 10
-PROBED = 16  # images of each part that graph and network are compared on
 DIM = 0.25  # largest value, of full scale, below which images use too little of their depth
+LOOKED_UP = 20  # files whose size is looked up for the advice
+MEASURED = 100  # steps left, above which it is worth measuring how long one takes
 GROUPS = ("data", "model", "train", "score")  # of the settings
 
 
@@ -78,6 +81,8 @@ def fit(
         return out / MODEL_FILE
     if resume and not (out / CHECKPOINT_FILE).exists():
         _say(f"no checkpoint in {out}: training starts from the beginning", quiet)
+    if not quiet:
+        _say_plan(config, prepared, out, resume)
     with Progress("training", config.train.steps, quiet=quiet) as progress:
         trained = optimise(
             config, prepared.train.pixels, out / CHECKPOINT_FILE, identity=identity, resume=resume, progress=progress
@@ -101,8 +106,10 @@ def prepare(
         raise TrainingError(f"{path!r}: {reason}. Remove the file, or train without --strict to skip such files.")
     _check_images(loaded, dataset)
     chosen, kept = _hold_out(loaded, config)
-    remarks = (*_remarks(loaded, dataset), *_remarks_on_use(loaded, len(chosen), len(kept)))
-    return Prepared(spec, _part(loaded, chosen), _part(loaded, kept), remarks)
+    train = _part(loaded, chosen)
+    advice = advise(train.pixels, config, _stored_sizes(train.samples), len(kept))
+    remarks = (*_remarks(loaded, dataset), *_remarks_on_use(loaded, len(chosen), len(kept)), *advice)
+    return Prepared(spec, train, _part(loaded, kept), remarks)
 
 
 def _hold_out(loaded: Loaded, config: Config) -> tuple[list[int], list[int]]:
@@ -212,6 +219,35 @@ def _remarks_on_use(loaded: Loaded, chosen: int, kept: int) -> Iterator[str]:
             f"the largest value of all good images is {largest} of {white}: data of fewer bits in a wider file? "
             f"Scaled to the full range they would be learnt better"
         )
+
+
+def _stored_sizes(samples: Sequence[Sample]) -> list[tuple[int, int]]:
+    """(width, height) of some of the files, evenly chosen."""
+    places = np.linspace(0, len(samples) - 1, min(LOOKED_UP, len(samples))).round().astype(int)
+    sizes = (stored_size(samples[place].path, samples[place].frame) for place in places)
+    return [size for size in sizes if size is not None]
+
+
+def _say_plan(config: Config, prepared: Prepared, out: Path, resume: bool) -> None:
+    """What is about to be done; how long a step takes is measured only where there are many."""
+    known, spec = config.train, prepared.spec
+    accelerator = accelerator_of(known)
+    device = torch.cuda.get_device_name() if accelerator == "cuda" else machine.cpu_name()
+    precision = precision_of(known, accelerator, prepared.train.pixels)
+    done = _steps_done(out / CHECKPOINT_FILE) if resume else 0
+    many = known.steps - done > MEASURED
+    seconds = timing.seconds_per_step(config, spec.channels, spec.bits) if many else None
+    counts = len(prepared.train.samples), len(prepared.held_out.samples)
+    threads = known.threads or machine.cpu_count()
+    _say(plan(config, Outlook(spec, *counts, device, precision, threads, done, seconds), out), quiet=False)
+
+
+def _steps_done(checkpoint: Path) -> int:
+    """0 too where it cannot be read: `optimise` says why."""
+    try:
+        return int(torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=True)["global_step"])
+    except Exception:
+        return 0
 
 
 def _identity(settings: dict[str, Any], images: dict[str, Any]) -> Identity:

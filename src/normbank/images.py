@@ -108,6 +108,20 @@ def probe(path: str | Path, frame: int | None = None) -> tuple[int, int]:
         raise ImageError(str(path), _why(error)) from None
 
 
+def stored_size(path: str | Path, frame: int | None = None) -> tuple[int, int] | None:
+    """(width, height) of a file as `read` would give it, from its header; None where that cannot be told."""
+    try:
+        if frame is not None or str(path).lower().endswith(".npy"):
+            stored = read_frame(path, frame) if frame is not None else np.load(path, mmap_mode="r", allow_pickle=False)
+            return stored.shape[1], stored.shape[0]
+        with _QUIET, Image.open(path) as image:
+            # Pillow would decode a whole PNG in search of an orientation, which PNG files hardly ever have
+            on_its_side = image.format != "PNG" and image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+            return (image.height, image.width) if on_its_side else image.size
+    except Exception:  # whoever decodes the file says what is wrong with it
+        return None
+
+
 def read_mask(path: str | Path, size: int, fit: Literal["stretch", "pad", "crop"] = "stretch") -> NDArray[np.bool_]:
     """A ground-truth mask [size, size]: box-filtered from its own size and cut at one half.
 

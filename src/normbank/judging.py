@@ -57,7 +57,8 @@ def examine(detector: Detector, sample: Sample) -> Examined:
     spec = detector.spec
     pixels = images.load(sample.path, spec, sample.frame)
     outputs = detector.run(pixels[None])
-    return Examined(pixels, outputs.reconstructions[0], outputs.anomaly_maps[0], _mask(detector, sample))
+    parts = {name: maps[0] for name, maps in detector.parts(pixels[None]).items()} if detector.has_parts else {}
+    return Examined(pixels, outputs.reconstructions[0], outputs.anomaly_maps[0], _mask(detector, sample), parts)
 
 
 def _mask(detector: Detector, sample: Sample) -> images.Pixels | None:

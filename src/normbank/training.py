@@ -25,10 +25,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from . import machine
 from .config import Config, Train
+from .defects import Defects
 from .errors import TrainingError
 from .images import Pixels
-from .model.losses import total_loss
-from .model.unet import build
+from .model.network import Network, build
+from .model.objective import Batch, objective
 from .progress import Progress
 
 Identity = Mapping[str, Any]  # what two runs must share to be one: names of settings and images, values of plain types
@@ -42,20 +43,14 @@ class OtherRunError(TrainingError):
 class Task(pl.LightningModule):
     """The network with its loss and optimiser."""
 
-    def __init__(self, network: nn.Module, settings: Train) -> None:
+    def __init__(self, network: Network, settings: Train) -> None:
         super().__init__()
         self.network, self.settings = network, settings
 
-    def training_step(self, images: Tensor, index: int) -> Tensor:
-        """Eq. 9 on one batch [B, C, S, S] in [0, 1]."""
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """The loss of one batch."""
         known = self.settings
-        loss = total_loss(
-            images,
-            self.network(images),
-            ssim_weight=known.ssim_weight,
-            window=known.ssim_window,
-            sigma=known.ssim_sigma,
-        )
+        loss = objective(self.network, batch, known)
         if not torch.isfinite(loss):
             raise TrainingError(
                 f"the loss became {loss.item()} at step {self.global_step}: expected a finite number. "
@@ -65,21 +60,49 @@ class Task(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam at the paper's rate, cosine to zero over the budget."""
-        optimiser = torch.optim.Adam(self.network.parameters(), lr=self.settings.learning_rate)
-        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.settings.steps)
+        known = self.settings
+        optimiser = torch.optim.Adam(self.network.parameters(), lr=known.learning_rate, weight_decay=known.weight_decay)
+        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, known.steps)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
 
 
-class Batches(Dataset[Tensor]):
-    """Batch number `step` of a run: a pure function of the seed and the step, so that resuming needs no memory."""
+class Batches(Dataset[Batch]):
+    """Batch number `step` of a run: a pure function of the seed and the step, so that resuming needs no memory.
 
-    def __init__(self, pixels: Pixels, batch_size: int, seed: int) -> None:
+    A share `corrupt` of the images is shown with made defects, and asked back without. With `jitter` each is made
+    darker or brighter by up to that share of full scale, input and target alike: another light is no defect.
+    """
+
+    def __init__(
+        self, pixels: Pixels, batch_size: int, seed: int, *, corrupt: float = 0.0, jitter: float = 0.0
+    ) -> None:
         self.pixels, self.batch_size, self.seed = pixels, batch_size, seed
+        self.corrupt, self.jitter = corrupt, jitter
+        self.defects = Defects(pixels, seed) if corrupt else None
 
-    def __getitem__(self, step: int) -> Tensor:
-        chosen = self.pixels[self.indices(step)]
-        white = float(np.iinfo(chosen.dtype).max)
-        return torch.from_numpy(chosen.astype(np.float32) / white).permute(0, 3, 1, 2)
+    def __getitem__(self, step: int) -> Batch:
+        places = self.indices(step)
+        clean = self.pixels[places]
+        shown, masks = self._corrupted(clean, places, step)
+        light = self._rng(step, 1).uniform(-self.jitter, self.jitter, (len(places), 1, 1, 1))
+        targets = _to_tensor(clean, light)
+        inputs = targets if self.defects is None else _to_tensor(shown, light)
+        return Batch(inputs, targets, _as_planes(masks))
+
+    def _corrupted(self, clean: Pixels, places: NDArray[np.int64], step: int) -> tuple[Pixels, NDArray[np.float32]]:
+        masks = np.zeros((*clean.shape[:3], 1), np.float32)
+        if self.defects is None:
+            return clean, masks
+        shown = clean.copy()
+        chosen = self._rng(step, 2).random(len(places)) < self.corrupt
+        for row in np.flatnonzero(chosen):
+            made = self.defects.make(int(places[row]), step)
+            shown[row], masks[row, :, :, 0] = made.pixels, made.mask
+        return shown, masks
+
+    def _rng(self, step: int, purpose: int) -> np.random.Generator:
+        """Draws of a step, apart from those of `indices` and of `Defects`, whose seeds have two and three numbers."""
+        return np.random.default_rng([self.seed, step, 0, purpose])
 
     def indices(self, step: int) -> NDArray[np.int64]:
         """Positions of the images in batch `step`: one long row of seeded shuffles, cut into batches."""
@@ -87,6 +110,22 @@ class Batches(Dataset[Tensor]):
         rounds, offsets = np.divmod(places, len(self.pixels))
         shuffles = {r: np.random.default_rng([self.seed, r]).permutation(len(self.pixels)) for r in np.unique(rounds)}
         return np.array([shuffles[r][o] for r, o in zip(rounds, offsets, strict=True)])
+
+
+def _to_tensor(pixels: Pixels, light: NDArray[np.float64]) -> Tensor:
+    """Values in [0, 1], each image `light` brighter; what would leave that range is cut, as a camera does."""
+    values = pixels.astype(np.float32) / float(np.iinfo(pixels.dtype).max)
+    return _as_planes(np.clip(values + light.astype(np.float32), 0, 1) if light.any() else values)
+
+
+def _as_planes(values: NDArray[np.float32]) -> Tensor:
+    """[B, S, S, C] -> [B, C, S, S], channels last in memory."""
+    return torch.from_numpy(values).permute(0, 3, 1, 2)
+
+
+def batches_of(pixels: Pixels, known: Train) -> Batches:
+    """The batches that training with these settings sees."""
+    return Batches(pixels, known.batch_size, known.seed, corrupt=known.corrupt, jitter=known.jitter)
 
 
 class StepSampler(Sampler[int]):
@@ -185,7 +224,7 @@ def _rate(trainer: pl.Trainer) -> float:
 class Trained:
     """A trained network, its loss curve (step, mean loss since the point before), and what it took."""
 
-    network: nn.Module
+    network: Network
     curve: tuple[tuple[int, float], ...]
     seconds: float
     device: str
@@ -203,8 +242,8 @@ def optimise(
     KeyboardInterrupt after Ctrl-C or SIGTERM.
     """
     known = config.train
-    accelerator = _device(known)
-    precision = _precision(known, accelerator, pixels)
+    accelerator = accelerator_of(known)
+    precision = precision_of(known, accelerator, pixels)
     threads = known.threads or machine.cpu_count()
     # What "auto" came to is part of a run: going on with something else would be another run's numbers.
     identity = {**identity, "train.device": accelerator, "train.precision": precision, "train.threads": threads}
@@ -242,12 +281,12 @@ def _check_finite(network: nn.Module, known: Train) -> None:
         )
 
 
-def _loader(pixels: Pixels, known: Train, trainer: pl.Trainer) -> DataLoader[Tensor]:
+def _loader(pixels: Pixels, known: Train, trainer: pl.Trainer) -> DataLoader[Batch]:
     sampler = StepSampler(lambda: trainer.global_step, known.checkpoint_every, known.steps)
-    return DataLoader(Batches(pixels, known.batch_size, known.seed), batch_size=None, sampler=sampler)
+    return DataLoader(batches_of(pixels, known), batch_size=None, sampler=sampler)
 
 
-def _device(known: Train) -> str:
+def accelerator_of(known: Train) -> str:
     """The accelerator to use, in Lightning's words."""
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if known.device == "auto":
@@ -258,7 +297,7 @@ def _device(known: Train) -> str:
     return known.device
 
 
-def _precision(known: Train, accelerator: str, pixels: Pixels) -> Precision:
+def precision_of(known: Train, accelerator: str, pixels: Pixels) -> Precision:
     """bfloat16 holds 8 bits of a value, so images of 16 bits are trained on in 32 unless bf16 is asked for."""
     if known.precision == "auto":
         fast = torch.cuda.is_bf16_supported() if accelerator == "cuda" else machine.has_fast_bf16()
@@ -285,7 +324,7 @@ def _trainer(known: Train, accelerator: str, precision: Precision, callbacks: li
     )
 
 
-def _run(trainer: pl.Trainer, task: Task, batches: DataLoader[Tensor], resume_from: Path | None) -> None:
+def _run(trainer: pl.Trainer, task: Task, batches: DataLoader[Batch], resume_from: Path | None) -> None:
     with warnings.catch_warnings(), _terminable():
         warnings.filterwarnings("ignore", module="lightning")  # advice on loaders and loggers
         warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")

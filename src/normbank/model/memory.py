@@ -1,7 +1,7 @@
 """Memories: what may stand on a lateral link of the U-Net.
 
-The contract: `forward(features [B, C, H, W]) -> Recall(features [B, C, H, W], weights or None)`, the same in
-training and in use. "No memory" is one of them, so the network never asks whether there is one.
+The contract, `Memory`: `forward(features [B, C, H, W]) -> Recall`, the same in training and in use. "No memory" is one
+of them, so the network never asks whether there is one.
 """
 
 from __future__ import annotations
@@ -13,24 +13,55 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..config import Model
-
 RAMP = 0.01  # width of the step of the hard shrinkage, in thresholds
 
 
 class Recall(NamedTuple):
-    """What a memory answers: features of the query's shape, and the weights over its items where it has any."""
+    """What a memory answers to features [B, C, H, W].
+
+    `features` [B, C', H, W] goes to the decoder, where C' is the memory's `gives(C)`; `read` [B, C, H, W] is what was
+    read in place of the query (mostly the same tensor); `weights` [..., m] in [0, 1] over the items, where there are
+    any; `penalty`, a scalar >= 0, is what the memory adds to the loss in training, where it adds something.
+    """
 
     features: Tensor
     weights: Tensor | None
+    read: Tensor
+    penalty: Tensor | None = None
 
 
-class NoMemory(nn.Module):
+class Memory(nn.Module):
+    """What stands on a link of the network."""
+
+    def gives(self, channels: int) -> int:
+        """Channels of `Recall.features` for so many channels of the query."""
+        return channels
+
+    def forward(self, features: Tensor) -> Recall:
+        """The recall of features [B, C, H, W]."""
+        raise NotImplementedError
+
+    __call__: Callable[[Tensor], Recall]
+
+
+class NoMemory(Memory):
     """The raw skip connection as a memory: it recalls what it is asked."""
 
     def forward(self, features: Tensor) -> Recall:
         """The features themselves, and no weights."""
-        return Recall(features, None)
+        return Recall(features, None, features)
+
+
+class CutLink(Memory):
+    """No lateral link at all: the decoder gets no channel from here."""
+
+    def gives(self, channels: int) -> int:
+        """None."""
+        return 0
+
+    def forward(self, features: Tensor) -> Recall:
+        """Features without channels."""
+        return Recall(features[:, :0], None, features)
 
 
 def address(similarity: Tensor, *, shrinkage: str, threshold: float, renormalise: bool, temperature: float) -> Tensor:
@@ -52,7 +83,7 @@ def address(similarity: Tensor, *, shrinkage: str, threshold: float, renormalise
     return weights
 
 
-class PartitionMemoryBank(nn.Module):
+class PartitionMemoryBank(Memory):
     """Partition Memory Bank (section III-B): k memory units along the height, each of m items of (H/k)*W values.
 
     Queries are single channels of a partition (Figure 1 (3)), so a unit is shared by all channels. Items are learnt
@@ -87,10 +118,8 @@ class PartitionMemoryBank(nn.Module):
         queries = self._partition(features)
         weights = self._weights(queries)
         read = torch.bmm(weights, self.items)  # Eq. 5: the items as they are
-        return Recall(
-            self._assemble(read, features.shape),
-            weights.reshape(self.partitions, batch, channels, -1).permute(1, 2, 0, 3),
-        )
+        assembled = self._assemble(read, features.shape)
+        return Recall(assembled, weights.reshape(self.partitions, batch, channels, -1).permute(1, 2, 0, 3), assembled)
 
     def _weights(self, queries: Tensor) -> Tensor:
         """Weights [k, B*C, m], always in 32 bits: they differ from 1/m in digits that bfloat16 does not hold."""
@@ -117,27 +146,3 @@ class PartitionMemoryBank(nn.Module):
         batch, channels, height, width = shape
         parts = read.reshape(self.partitions, batch, channels, height // self.partitions, width)
         return parts.permute(1, 0, 3, 4, 2).reshape(batch, height, width, channels).permute(0, 3, 1, 2)
-
-
-def partition_memory_bank(settings: Model, level: int, size: int) -> nn.Module:
-    """The Partition Memory Bank of level `level` (from 1), where feature maps are `size` x `size`."""
-    return PartitionMemoryBank(
-        (size, size),
-        settings.partitions[level - 1],
-        settings.items[level - 1],
-        shrinkage=settings.shrinkage,
-        threshold=settings.shrink_threshold,
-        renormalise=settings.renormalise,
-        temperature=settings.temperature,
-    )
-
-
-def no_memory(settings: Model, level: int, size: int) -> nn.Module:
-    """A raw lateral link, whatever the settings."""
-    return NoMemory()
-
-
-MEMORIES: dict[str, Callable[[Model, int, int], nn.Module]] = {
-    "pmb": partition_memory_bank,
-    "none": no_memory,
-}

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ..config import Config
-from ..errors import ConfigError
-from .memory import MEMORIES, NoMemory
+from .memory import Memory, Recall
+
+
+class Reading(NamedTuple):
+    """What an autoencoder makes of images [B, C, S, S].
+
+    Their reconstruction, of the same shape, and for each level what was asked of its memory and what that answered
+    (nothing for an autoencoder without levels).
+    """
+
+    reconstruction: Tensor
+    queries: tuple[Tensor, ...]
+    recalls: tuple[Recall, ...]
 
 
 def block(channels_in: int, channels_out: int) -> nn.Sequential:
@@ -27,55 +38,53 @@ def block(channels_in: int, channels_out: int) -> nn.Sequential:
 class UNet(nn.Module):
     """Autoencoder over `len(widths)` levels with one memory a level.
 
-    Input [B, channels, S, S] in [0, 1]; output of the same shape, in [0, 1] with `output` "sigmoid", not bounded with
-    "linear". Level l works at S / 2**(l-1). Level l < L feeds the decoder through
-    `memories[l-1]` on its lateral link (a read for l <= p, the raw link above); level L is the bottleneck and
-    passes through `memories[L-1]` on its way to the decoder, which is a raw link unless p = L.
+    Input [B, channels, S, S] in [0, 1]; output [B, gives, S, S] (`gives` none: as many channels), in [0, 1] with
+    `output` "sigmoid", not bounded with "linear". Level l works at S / 2**(l-1). Level l < L feeds the decoder through
+    `memories[l-1]` on its lateral link (a read where a memory stands, else the raw link, or nothing); level L is the
+    bottleneck and passes through `memories[L-1]` on its way to the decoder, a raw link unless a memory stands there.
     """
 
     def __init__(
-        self, channels: int, widths: Sequence[int], memories: Sequence[nn.Module], output: str = "linear"
+        self,
+        channels: int,
+        widths: Sequence[int],
+        memories: Sequence[Memory],
+        output: str = "linear",
+        gives: int | None = None,
     ) -> None:
         super().__init__()
         inner = list(widths[:-1])
+        below = [*inner[1:], memories[-1].gives(widths[-1])]  # what comes up into each level's transposed convolution
+        links = [memory.gives(width) for memory, width in zip(memories, inner, strict=False)]
         self.encoders = nn.ModuleList(block(a, b) for a, b in zip([channels, *inner], widths, strict=True))
         self.memories = nn.ModuleList(memories)
-        self.ups = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in zip(inner, widths[1:], strict=True))
-        self.decoders = nn.ModuleList(block(2 * a, a) for a in inner)
+        self.ups = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in zip(inner, below, strict=True))
+        self.decoders = nn.ModuleList(block(link + a, a) for link, a in zip(links, inner, strict=True))
         self.pool = nn.MaxPool2d(2)
-        self.head = nn.Conv2d(widths[0], channels, 1)
+        self.head = nn.Conv2d(widths[0], gives or channels, 1)
         self.output = nn.Sigmoid() if output == "sigmoid" else nn.Identity()
 
-    def forward(self, images: Tensor) -> Tensor:
-        """The reconstruction of a batch."""
-        recalled = self.recall(images)
-        features = recalled.pop()
+    def forward(self, images: Tensor) -> Reading:
+        """The reconstruction of a batch, and what was asked of the memories and answered on the way."""
+        queries, recalls = self.recall(images)
+        features = recalls[-1].features
+        links = [recall.features for recall in recalls[:-1]]
         for up, decoder in zip(reversed(self.ups), reversed(self.decoders), strict=True):
-            features = decoder(torch.cat([recalled.pop(), up(features)], dim=1))
+            features = decoder(_join(links.pop(), up(features)))
         with torch.autocast(images.device.type, enabled=False):  # in bfloat16 white would come in steps of 1/256
             reconstruction: Tensor = self.output(self.head(features.float()))
-            return reconstruction
+        return Reading(reconstruction, tuple(queries), tuple(recalls))
 
-    def recall(self, images: Tensor) -> list[Tensor]:
-        """The encoder's F_1..F_L, each as its memory recalls it."""
-        features, recalled = images, []
+    def recall(self, images: Tensor) -> tuple[list[Tensor], list[Recall]]:
+        """The encoder's F_1..F_L, and each as its memory recalls it."""
+        features, queries, recalls = images, [], []
         for level, (encoder, memory) in enumerate(zip(self.encoders, self.memories, strict=True)):
             features = encoder(self.pool(features) if level else features)
-            recalled.append(memory(features).features)
-        return recalled
+            queries.append(features)
+            recalls.append(memory(features))
+        return queries, recalls
 
 
-def build(config: Config, channels: int) -> UNet:
-    """The network `config` describes, for images of that many channels."""
-    return UNet(channels, config.model.widths, _memories(config), config.model.output)
-
-
-def _memories(config: Config) -> list[nn.Module]:
-    settings = config.model
-    if settings.memory not in MEMORIES:
-        raise ConfigError(f"model.memory: expected one of {', '.join(MEMORIES)}, got {settings.memory!r}")
-    make = MEMORIES[settings.memory]
-    with_memory = [
-        make(settings, level, config.data.size >> (level - 1)) for level in range(1, settings.memory_levels + 1)
-    ]
-    return with_memory + [NoMemory() for _ in range(settings.levels - settings.memory_levels)]
+def _join(link: Tensor, features: Tensor) -> Tensor:
+    """Concatenated channels; a cut link has none, which ONNX would not take."""
+    return torch.cat([link, features], dim=1) if link.shape[1] else features

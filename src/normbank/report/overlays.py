@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,6 +38,34 @@ _POINTS = np.array(
 )  # fmt: skip
 _LUT = np.round([[np.interp(at, np.linspace(0, 1, 9), c) for c in _POINTS.T] for at in np.linspace(0, 1, 256)])
 _LUT = _LUT.astype(np.uint8)  # 256 x 3
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A map over its image, to be drawn once its colour scale is known.
+
+    `image` is uint8 [H, W, 3]; `values` float [H, W] >= 0; `mask` bool [H, W], true where defective, or None. `largest`
+    is the map's largest value before it was brought to this size.
+    """
+
+    name: str
+    image: Rgb
+    values: NDArray[np.floating[Any]]
+    mask: NDArray[np.bool_] | None
+    largest: float
+
+    def drawn(self, scale: float) -> Rgb:
+        """The overlay with the mask outlined: uint8 [H, W, 3]. UserError as `heat`."""
+        hot = overlay(self.image, self.values, scale)
+        return hot if self.mask is None else outline(hot, self.mask)
+
+
+def top_of_each(layers: Iterable[Layer]) -> dict[str, float]:
+    """The colour scale of each name: the largest value of all its maps; 1.0 where that is 0."""
+    tops: dict[str, float] = {}
+    for layer in layers:
+        tops[layer.name] = max(tops.get(layer.name, 0.0), layer.largest)
+    return {name: top or 1.0 for name, top in tops.items()}
 
 
 def colour_scale(good_peaks: Iterable[float], other_peaks: Iterable[float] = ()) -> float:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,12 @@ from ..data.samples import Sample
 from ..errors import ImageError
 from ..evaluation import Evaluation, Scored
 from . import plots
-from .overlays import Rgb, colour_scale, encode, heat, outline, overlay, resized, to_rgb
+from .overlays import Layer, Rgb, colour_scale, encode, heat, outline, overlay, resized, to_rgb, top_of_each
 
 SHOWN = 8  # cards a gallery
 PEEKED = 100  # good images looked at for the colour scale, at most
 SKIPS_SHOWN = 200
-_SMALLEST, _LARGEST = 256, 384  # long side of a picture on the page, pixels
+_LARGE, _SMALL = (256, 384), (192, 256)  # long side of a picture on the page and of a part of the map, pixels
 _TINY = 64  # images up to this side are enlarged pixel by pixel
 
 METRICS = {
@@ -56,13 +56,15 @@ class Examined:
     """What the detector saw and made of one image, all at the model's size.
 
     `image` is uint8 or uint16 [H, W, C]; `reconstruction` float [H, W, C] in [0, 1]; `anomaly_map` float [H, W], raw,
-    >= 0; `mask` bool [H, W], true where defective, or None.
+    >= 0; `mask` bool [H, W], true where defective, or None; `parts` what the map is the sum of, float [H, W] >= 0 by
+    name, empty where that is not known.
     """
 
     image: NDArray[Any]
     reconstruction: NDArray[np.floating[Any]]
     anomaly_map: NDArray[np.floating[Any]]
     mask: NDArray[np.bool_] | None = None
+    parts: Mapping[str, NDArray[np.floating[Any]]] = field(default_factory=dict)
 
 
 Examine = Callable[[Sample], Examined]
@@ -78,6 +80,7 @@ class Card:
     score: str
     p_value: str
     pictures: tuple[tuple[str, str, str], ...] = ()
+    parts: tuple[Layer, ...] = ()
     trouble: str = ""
 
 
@@ -107,6 +110,7 @@ def write_report(evaluation: Evaluation, examine: Examine, out: Path | str, *, s
     is_ours = scale is None
     scale = _scale_of(evaluation, examine) if scale is None else scale
     drawn = _Drawing(examine, scale, _root(evaluation.scored))
+    galleries = [drawn.gallery(*spec) for spec in _galleries(evaluation)]
     text = _template().render(
         title=plain(str(evaluation.context.get("data_name", "unnamed data"))),
         subtitle=_subtitle(evaluation.context),
@@ -115,7 +119,10 @@ def write_report(evaluation: Evaluation, examine: Examine, out: Path | str, *, s
         tiles=_tiles(evaluation),
         figures=_figures(evaluation),
         kinds=_kinds(evaluation),
-        galleries=[drawn.gallery(*spec) for spec in _galleries(evaluation)],
+        galleries=galleries,
+        tops=top_of_each(layer for gallery in galleries for card in gallery.cards for layer in card.parts),
+        address=data_address,
+        number=number,
         legend=_legend(),
         scale=number(scale),
         scale_is_ours=is_ours and evaluation.counts.get("good", 0) > 0,
@@ -262,9 +269,10 @@ class _Drawing:
         name = self.shown(sample.name)
         about = (name, plain(sample.kind), sample.label, number(scored.score), _p_value(scored.p_value))
         try:
-            return Card(*about, pictures=self.pictures(self.examine(sample), name))
+            seen = self.examine(sample)
         except ImageError as error:
             return Card(*about, trouble=plain(error.reason))
+        return Card(*about, self.pictures(seen, name), _layers(seen))
 
     def pictures(self, seen: Examined, name: str) -> tuple[tuple[str, str, str], ...]:
         """(data address, caption, alternative text) of input, reconstruction and heat map."""
@@ -286,6 +294,18 @@ class _Drawing:
         return plain(path[len(self.root) + 1 :] if inside else path)
 
 
+def _layers(seen: Examined) -> tuple[Layer, ...]:
+    """The parts of the map, small: they are kept until the scale of all of them is known."""
+    size = _page_size(*seen.anomaly_map.shape, sides=_SMALL)
+    smooth = max(seen.anomaly_map.shape) > _TINY
+    image = resized(to_rgb(seen.image), size, smooth)
+    mask = None if seen.mask is None else resized(seen.mask, size)
+    return tuple(
+        Layer(name, image, resized(values, size, smooth), mask, float(values.max()))
+        for name, values in seen.parts.items()
+    )
+
+
 def data_address(rgb: Rgb) -> str:
     """The picture as a `data:` address, WebP."""
     return f"data:image/webp;base64,{base64.b64encode(encode(rgb)).decode()}"
@@ -296,9 +316,9 @@ def _legend() -> str:
     return f"data:image/png;base64,{base64.b64encode(encode(heat(ramp, 1.0), 'PNG')).decode()}"
 
 
-def _page_size(height: int, width: int) -> tuple[int, int]:
-    side = max(height, width)
-    factor = min(1.0, _LARGEST / side) if side >= _SMALLEST else float(-(-_SMALLEST // side))
+def _page_size(height: int, width: int, *, sides: tuple[int, int] = _LARGE) -> tuple[int, int]:
+    (smallest, largest), side = sides, max(height, width)
+    factor = min(1.0, largest / side) if side >= smallest else float(-(-smallest // side))
     return max(1, round(height * factor)), max(1, round(width * factor))
 
 

@@ -1,0 +1,66 @@
+"""The table of ingredients: a row each, the data sets side by side. It stands in bench/README.md and docs/method.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from bench.budgets import BUDGETS
+from bench.lines import Line, all_lines, made
+from bench.paper import TABLES, Cell
+from bench.runs import Stored, is_current
+from bench.text import plain, spread, table
+
+SHORT = {
+    "image_AUROC": "image",
+    "pixel_AUROC": "pixel",
+    "selection_image_AUROC": "selection",
+    "image_AUROC_shifted": "shifted",
+}
+LEGEND = (
+    "AUROC in percent. image, pixel: on the test images. selection: by image, good images that were held out of "
+    "training against made defects on them (`python -m bench.selection`); choices rest on this column. shifted: by "
+    "image, each test image as a whole brighter or darker by up to 5 % of full scale. Mean and range over seeds; -: "
+    "not run."
+)
+NOT_RUN = "Not run yet: `python -m bench run ablation`."
+
+
+def side_by_side(name: str, lines: Sequence[Line]) -> str:
+    """A table whose data are columns: those of the lines, each with the table's metrics."""
+    data = list(dict.fromkeys(line.data for line in lines))
+    header = ["row", *(f"{one} {SHORT[metric]}" for one in data for metric in TABLES[name].metrics)]
+    rows: dict[str, dict[str, Line]] = {}
+    for line in lines:
+        rows.setdefault(line.cell.row, {})[line.data] = line
+    return table(
+        [*header, "seeds", "made of"], (_row(name, row, [known[one] for one in data]) for row, known in rows.items())
+    )
+
+
+def _row(name: str, row: str, lines: Sequence[Line]) -> list[str]:
+    figures = [spread([*line.by_seed(metric).values()]) for line in lines for metric in TABLES[name].metrics]
+    counts = [str(len(line.stored)) for line in lines]
+    return [row, *figures, ", ".join(counts if len(set(counts)) > 1 else counts[:1]), made_of(lines[0].cell)]
+
+
+def made_of(cell: Cell) -> str:
+    """The preset and what is set otherwise."""
+    changed = {**cell.overrides, **cell.score}
+    return ", ".join([f"`{cell.preset}`", *(f"{name} {plain(value)}" for name, value in changed.items())])
+
+
+def page(stored: Mapping[str, Stored]) -> str:
+    """What stands in docs/method.md: the table at each budget that has results, the trial of the runner left out."""
+    current = {slug: one for slug, one in stored.items() if is_current(one)}
+    parts = [text for budget in BUDGETS if budget != "tiny" and (text := _part(budget, current))]
+    return "\n\n".join([LEGEND, *parts] if parts else [NOT_RUN])
+
+
+def _part(budget: str, stored: Mapping[str, Stored]) -> str | None:
+    lines = all_lines("ablation", budget, stored)
+    found = [line for line in lines if line.stored]
+    if not found:
+        return None
+    with_result = {line.data for line in found}
+    shown = side_by_side("ablation", [line for line in lines if line.data in with_result])
+    return f"Budget {budget}: {BUDGETS[budget].words}. {made(found)}\n\n{shown}"

@@ -1,0 +1,84 @@
+"""What the preset `small` is made of: one row an ingredient, added to the paper's method or taken from the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from normbank.config import Config
+from normbank.presets import preset
+
+WHOLE, PAPER = "small", "paper-small"
+ROW_OF_THE_PAPER = "the paper's method at this width"
+SOFT: dict[str, Any] = {"model.shrinkage": "soft", "model.renormalise": False}
+
+
+class Ingredient(NamedTuple):
+    """A row: a preset, what is trained otherwise, and what is scored otherwise without new training."""
+
+    row: str
+    preset: str
+    overrides: Mapping[str, Any]
+    score: Mapping[str, Any]
+
+
+def rows() -> Iterator[Ingredient]:
+    """From the paper's method to `small` and on: added, the whole, taken away, and scored otherwise."""
+    yield from _added()
+    yield Ingredient("small", WHOLE, {}, {})
+    yield from _trained_otherwise()
+    yield from _scored_otherwise()
+
+
+def _added() -> Iterator[Ingredient]:
+    own = preset(WHOLE)
+    sharp = {"model.temperature": own.model.temperature}
+    gradient = {
+        **parts(own, ["gradient"]),
+        **{f"score.{name}": getattr(own.score, name) for name in ("smooth", "pool", "delta_h")},
+    }
+    yield Ingredient(f"{ROW_OF_THE_PAPER}, soft read", PAPER, SOFT, {})
+    yield Ingredient(ROW_OF_THE_PAPER, PAPER, {}, {})
+    yield Ingredient("+ gradient score", PAPER, {}, gradient)
+    yield Ingredient("+ gradient score, sharp read", PAPER, sharp, gradient)
+
+
+def _trained_otherwise() -> Iterator[Ingredient]:
+    own = preset(WHOLE)
+    headless = {"model.head_width": 0, **parts(own, [name for name in own.score.parts if name != "head"])}
+    changes: dict[str, dict[str, Any]] = {
+        "no made defects": {**headless, "train.corrupt": 0},
+        "no gradient term in the loss": {"train.gradient_weight": 0},
+        "no head": headless,
+        "no jitter": {"train.jitter": 0},
+        "soft read": {**SOFT, "model.temperature": 1},
+        "no memory": {"model.memory": "none"},
+        "edges input": {"model.edges": True},
+    }
+    for row, overrides in changes.items():
+        yield Ingredient(row, WHOLE, overrides, {})
+
+
+def _scored_otherwise() -> Iterator[Ingredient]:
+    own = preset(WHOLE)
+    changes: dict[str, dict[str, Any]] = {
+        "head alone": parts(own, ["head"]),
+        "gradient alone": parts(own, ["gradient"]),
+        "with memory distance": parts(own, [*own.score.parts, "memory"]),
+        "smoothing 1": {"score.smooth": 1},
+        "smoothing 7": {"score.smooth": 7},
+        "smoothing 21": {"score.smooth": 21},
+        "pool top": {"score.pool": "top"},
+        "pool sum with histogram": {"score.pool": "sum", "score.delta_h": 0.5},
+        "histogram before smoothing": {"score.delta_h": 0.5, "score.smooth_first": False},
+        "histogram after smoothing": {"score.delta_h": 0.5, "score.smooth_first": True},
+    }
+    for row, score in changes.items():
+        yield Ingredient(row, WHOLE, {}, score)
+
+
+def parts(config: Config, names: Sequence[str]) -> dict[str, Any]:
+    """The settings of a score of these parts, with the preset's weights; 1 for a part that it does not have."""
+    known: dict[str, float] = dict(zip(config.score.parts, config.score.weights, strict=True))
+    chosen = list(dict.fromkeys(names))
+    return {"score.parts": chosen, "score.weights": [known.get(name, 1.0) for name in chosen]}

@@ -1,0 +1,138 @@
+"""Our own presets beside what the paper prints and beside a peer with borrowed weights; who is ahead where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.lines import NAMES, Line, all_lines, made, seed_means
+from bench.paper import CATEGORIES, MNIST, PMB, printed_in, short
+from bench.peers import METRICS, Peer
+from bench.runs import Stored, is_current
+from bench.text import mean, percent, spread, table
+
+THE_PAPER = "the paper"
+_HEADER = ["data", "method", "borrowed weights", "seeds", *(NAMES[metric] for metric in METRICS), "training"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A method on one data set: the texts of its row, and its metrics in percent (None: not measured, not printed)."""
+
+    data: str
+    method: str
+    texts: tuple[str, ...]
+    values: Mapping[str, float | None]
+    ours: bool = False
+
+
+def readme(stored: Mapping[str, Stored], peers: Sequence[Peer]) -> str | None:
+    """What stands in README.md: the presets as they are against paper and peer; None without a result of ours."""
+    lines = all_lines("own", "paper", {slug: one for slug, one in stored.items() if is_current(one)})
+    found = [line for line in lines if line.stored]
+    return f"{compare(lines, peers)}\n\n{made(found)}" if found else None
+
+
+def compare(lines: Sequence[Line], peers: Sequence[Peer]) -> str:
+    """A table of the data on which one of the lines has a result, and who is ahead, in sentences."""
+    entries = [entry for group in _groups(lines) for entry in _entries(group, peers)]
+    shown = {entry.data for entry in entries}
+    costs = dict.fromkeys(peer.cost for peer in peers if peer.data in shown)
+    rows = ([entry.data, f"`{entry.method}`" if entry.ours else entry.method, *entry.texts] for entry in entries)
+    return "\n".join([table(_HEADER, rows), "", *(f"- {text}" for text in (*_ahead(entries), *costs))])
+
+
+def _groups(lines: Sequence[Line]) -> list[list[Line]]:
+    """The lines with a result by their data; the digits are one."""
+    found: dict[str, list[Line]] = {}
+    for line in lines:
+        if line.stored:
+            found.setdefault(line.cell.data.partition("/")[0] if _is_digit(line) else line.data, []).append(line)
+    return list(found.values())
+
+
+def _is_digit(line: Line) -> bool:
+    return line.cell.data.startswith(f"{MNIST}/")
+
+
+def _entries(group: Sequence[Line], peers: Sequence[Peer]) -> Iterator[Entry]:
+    first = group[0]
+    data = MNIST if _is_digit(first) else first.data
+    yield from _paper(data)
+    for method in dict.fromkeys(line.cell.row for line in group):
+        yield _own(data, method, [line for line in group if line.cell.row == method])
+    yield from (_peer(data, peer) for peer in peers if peer.data == data)
+
+
+def _paper(data: str) -> Iterator[Entry]:
+    """Nothing where the paper has not these data."""
+    values: dict[str, float | None] = dict.fromkeys(METRICS)
+    if data == MNIST:
+        values["image_AUROC"] = printed_in("II", PMB, "image_AUROC", "mean")
+    elif short(data) in CATEGORIES:
+        values["image_AUROC"] = printed_in("I", PMB, "image_AUROC", data)
+        values["pixel_AUROC"] = printed_in("IV", PMB, "pixel_AUROC", data)
+    if any(value is not None for value in values.values()):
+        known = ("-" if value is None else f"{value:.1f}" for value in values.values())
+        yield Entry(_mean_of(data, 10), THE_PAPER, ("none", "-", *known, "-"), values)
+
+
+def _mean_of(data: str, digits: int) -> str:
+    return f"mnist, mean of {digits} digits" if data == MNIST else data
+
+
+def _own(data: str, method: str, lines: Sequence[Line]) -> Entry:
+    by_seed = {metric: seed_means([line.by_seed(metric) for line in lines]) for metric in METRICS}
+    contexts = [one.values["context"] for line in lines for one in line.stored]
+    devices = ", ".join(dict.fromkeys(str(known["training_device"]) for known in contexts))
+    training = f"{mean(known['training_seconds'] for known in contexts):.0f} s, {devices}"
+    seeds = len(by_seed["image_AUROC"])
+    texts = ("none", str(seeds), *(spread(by_seed[metric]) for metric in METRICS), training)
+    return Entry(_mean_of(data, len(lines)), method, texts, {m: _middle(by_seed[m]) for m in METRICS}, ours=True)
+
+
+def _middle(values: Sequence[float | None]) -> float | None:
+    """The mean in percent; None where a value is missing."""
+    known = [value for value in values if value is not None]
+    return 100 * mean(known) if known and len(known) == len(values) else None
+
+
+def _peer(data: str, peer: Peer) -> Entry:
+    values = {name: None if value is None else 100 * value for name, value in peer.metrics.items()}
+    texts = (peer.weights, "1", *(percent(peer.metrics[metric]) for metric in METRICS), peer.fitting)
+    return Entry(data, peer.name, texts, values)
+
+
+def _ahead(entries: Sequence[Entry]) -> Iterator[str]:
+    """For each other method and each of ours: where it is ahead, by the figures as they are shown."""
+    for other in dict.fromkeys(entry.method for entry in entries if not entry.ours):
+        for own in dict.fromkeys(entry.method for entry in entries if entry.ours):
+            pairs = [
+                (theirs, ours)
+                for theirs in entries
+                for ours in entries
+                if (theirs.method, ours.method) == (other, own) and theirs.data == ours.data
+            ]
+            if pairs:
+                yield _told(other, own, [text for pair in pairs for text in _better(*pair)])
+
+
+def _told(other: str, own: str, where: Sequence[str]) -> str:
+    name = other[0].upper() + other[1:]
+    if not where:
+        return f"{name} is nowhere ahead of `{own}` in this table."
+    return f"{name} is ahead of `{own}` on {'; '.join(where)}."
+
+
+def _better(theirs: Entry, ours: Entry) -> Iterator[str]:
+    """Where they are ahead of ours, metric by metric."""
+    shown = {
+        metric: (round(value, 1), round(own, 1))
+        for metric in METRICS
+        if (value := theirs.values[metric]) is not None and (own := ours.values[metric]) is not None
+    }
+    ahead = [
+        f"{NAMES[metric]} ({value:.1f} against {own:.1f})" for metric, (value, own) in shown.items() if value > own
+    ]
+    if ahead:
+        yield f"{theirs.data}: {', '.join(ahead)}"

@@ -1,0 +1,72 @@
+"""A table's rows on their data, with what is stored of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from bench.paper import Cell, cells, short
+from bench.runs import Stored, identity
+from bench.text import mean
+
+NAMES = {
+    "image_AUROC": "image AUROC",
+    "image_AP": "image AP",
+    "pixel_AUROC": "pixel AUROC",
+    "pixel_AP": "pixel AP",
+    "AUPRO": "AUPRO",
+    "brightness_AUROC": "brightness alone",
+    "image_AUROC_shifted": "image AUROC, light shifted",
+    "selection_image_AUROC": "image AUROC, made defects",
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A table's row on one data set: its stored cells, one a seed, all of one budget."""
+
+    cell: Cell
+    stored: tuple[Stored, ...]
+
+    @property
+    def data(self) -> str:
+        """The data as the table calls them."""
+        return data_name(self.cell.data)
+
+    def by_seed(self, metric: str) -> dict[int, float | None]:
+        """The metric of each seed."""
+        return {one.identity.seed: one.metrics[metric] for one in self.stored}
+
+
+def data_name(data: str) -> str:
+    """ "bottle" of "mvtec_ad/bottle", "mnist 3" of "mnist/3"."""
+    return data.replace("/", " ") if data.startswith("mnist") else short(data)
+
+
+def all_lines(name: str, budget: str, stored: Mapping[str, Stored]) -> list[Line]:
+    """A line for each row and data of a table, with the stored cells of all their seeds."""
+    seeds = sorted({one.identity.seed for one in stored.values()})
+    return [_line(cell, budget, seeds, stored) for cell in cells(name, seeds=[0])]
+
+
+def _line(cell: Cell, budget: str, seeds: Sequence[int], stored: Mapping[str, Stored]) -> Line:
+    slugs = (identity(replace(cell, seed=seed), budget).slug for seed in seeds)
+    return Line(cell, tuple(stored[slug] for slug in slugs if slug in stored))
+
+
+def seed_means(values: Sequence[Mapping[int, float | None]]) -> list[float | None]:
+    """The mean over data for each seed that all of them have; none where no seed is common or a value is missing."""
+    common = sorted(set.intersection(*(set(one) for one in values)))
+    found: list[float | None] = []
+    for seed in common:
+        known = [value for one in values if (value := one[seed]) is not None]
+        found.append(mean(known) if len(known) == len(values) else None)
+    return found
+
+
+def made(found: Sequence[Line]) -> str:
+    """Where and from which commits the stored cells of the lines were trained, in a sentence."""
+    contexts = [one.values["context"] for line in found for one in line.stored]
+    machines = sorted({f"{known['training_device']} ({known['training_precision']})" for known in contexts})
+    commits = sorted({str(known["training_commit"]) for known in contexts})
+    return f"Trained on {', '.join(machines)}; commits {', '.join(commits)}."

@@ -1,0 +1,290 @@
+"""Our own presets: the table of ingredients, and the comparison with the paper and with a peer."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from cells import put_cell, put_peer
+
+from normbank.presets import preset
+
+REPO = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPO))  # bench stands outside the package
+
+from bench import ablated, ablation, comparison, paper, peers, report, runs, tables  # noqa: E402
+
+
+def put(folder, table, row, data, seed, budget="paper", **metrics):
+    """Store a made-up cell; `selection` is that image AUROC, the others are metrics."""
+    (cell,) = [cell for cell in paper.cells(table, [data], [seed]) if cell.row == row]
+    chosen = {"selection": {"image_AUROC": metrics.pop("selection")}} if "selection" in metrics else {}
+    return put_cell(folder, cell, budget, metrics=metrics, **chosen)
+
+
+def rows(text):
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def sentences(text):
+    return [line.removeprefix("- ") for line in text.splitlines() if line.startswith("- ")]
+
+
+# --- The ingredients -------------------------------------------------------------------------------------------------
+
+
+def test_every_ingredient_is_one_row_and_what_is_scored_otherwise_is_not_trained():
+    cells = paper.cells("ablation", ["bottle"], [0])
+    own = [runs.identity(cell, "paper") for cell in cells]
+    assert len({cell.row for cell in cells}) == len({one.slug for one in own}) == 22
+    assert len({one.training.slug for one in own}) == 11
+    trained = {one.training.slug for one in own if not one.score}
+    assert {one.training.slug for one in own if one.score} - trained == {
+        "mvtec_ad-bottle.paper-small.temperature=0.1.paper.seed0"
+    }
+
+
+def test_the_whole_is_the_cell_of_the_other_table():
+    for table, row in (("ablation", "small"), ("own", "small")):
+        (cell,) = [cell for cell in paper.cells(table, ["magnetic_tile"], [2]) if cell.row == row]
+        assert runs.identity(cell, "paper").slug == "magnetic_tile.small.paper.seed2"
+
+
+def test_ingredients_by_hand():
+    settings = {
+        cell.row: (cell.preset, cell.overrides, cell.score) for cell in paper.cells("ablation", ["bottle"], [0])
+    }
+    assert settings["the paper's method at this width"] == ("paper-small", {}, {})
+    assert settings["no jitter"] == ("small", {"train.jitter": 0.0}, {})
+    assert settings["no head"] == (
+        "small",
+        {"model.head_width": 0, "score.parts": ["gradient"], "score.weights": [0.3]},
+        {},
+    )
+    assert settings["no made defects"][1] == {**settings["no head"][1], "train.corrupt": 0.0}
+    assert settings["soft read"][1] == {
+        "model.shrinkage": "soft",
+        "model.renormalise": False,
+        "model.temperature": 1.0,
+    }
+    assert settings["with memory distance"][2] == {
+        "score.parts": ["head", "gradient", "memory"],
+        "score.weights": [1.0, 1.0, 1.0],
+    }
+    assert settings["+ gradient score"] == (
+        "paper-small",
+        {},
+        {"score.parts": ["gradient"], "score.smooth": 11, "score.pool": "max", "score.delta_h": 0.0},
+    )
+
+
+def test_parts_keep_the_weights_they_have():
+    config = preset("small", {"score.weights": [0.5, 2]})
+    assert ablation.parts(config, ["gradient", "memory"]) == {
+        "score.parts": ["gradient", "memory"],
+        "score.weights": [2.0, 1.0],
+    }
+
+
+def test_the_table_of_ingredients_by_hand(tmp_path):
+    for seed, value in ((0, 0.9), (1, 0.94)):
+        more = {"pixel_AUROC": 0.8, "selection": 0.99, "image_AUROC_shifted": 0.7}
+        put(tmp_path, "ablation", "small", "bottle", seed, image_AUROC=value, **more)
+    put(tmp_path, "ablation", "small", "magnetic_tile", 0, image_AUROC=0.6)
+    put(tmp_path, "ablation", "no jitter", "bottle", 0, image_AUROC=0.5, selection=0.75)
+    page = ablated.page(runs.read_cells(tmp_path))
+    header, _, *found = rows(page)
+    assert header == [
+        *("row", "bottle image", "bottle pixel", "bottle selection", "bottle shifted"),
+        *("magnetic_tile image", "magnetic_tile pixel", "magnetic_tile selection", "magnetic_tile shifted"),
+        *("seeds", "made of"),
+    ]
+    assert len(found) == 22
+    by_row = {row[0]: row[1:] for row in found}
+    assert by_row["small"] == [
+        *("92.0 (90.0 to 94.0)", "80.0 (80.0 to 80.0)", "99.0 (99.0 to 99.0)", "70.0 (70.0 to 70.0)"),
+        *("60.0", "50.0", "-", "-"),
+        *("2, 1", "`small`"),
+    ]
+    assert by_row["no jitter"][:5] == ["50.0", "50.0", "75.0", "-", "-"]
+    assert by_row["no jitter"][-2:] == ["1, 0", "`small`, train.jitter 0.0"]
+    assert by_row["edges input"] == [*["-"] * 8, "0", "`small`, model.edges True"]
+    assert page.startswith("AUROC in percent. image, pixel: on the test images. selection:")
+    assert "Budget paper: the preset as it is. Trained on a processor (32-true); commits abc123." in page
+
+
+def test_budgets_of_ingredients_are_apart_and_the_trial_is_left_out(tmp_path):
+    for budget, value in (("quick", 0.6), ("paper", 0.9), ("tiny", 0.3)):
+        put(tmp_path, "ablation", "small", "bottle", 0, budget, image_AUROC=value)
+    page = ablated.page(runs.read_cells(tmp_path))
+    whole, quick = page.split("Budget quick")
+    assert ["small", "90.0"] in [row[:2] for row in rows(whole)]
+    assert ["small", "60.0"] in [row[:2] for row in rows(quick)]
+    assert "30.0" not in page
+
+
+def test_ingredients_of_other_settings_are_left_out(tmp_path):
+    path = put(tmp_path, "ablation", "small", "bottle", 0)
+    values = json.loads(path.read_text(encoding="utf-8"))
+    values["settings"]["train"]["steps"] = 7
+    path.write_text(json.dumps(values), encoding="utf-8")
+    assert ablated.page(runs.read_cells(tmp_path)) == "Not run yet: `python -m bench run ablation`."
+
+
+def test_the_same_table_stands_in_the_bench(tmp_path):
+    put(tmp_path, "ablation", "small", "bottle", 0)
+    stored = runs.read_cells(tmp_path)
+    text = "\n".join(tables.sections(stored, set()))
+    part = text.partition("### The ingredients of small (budget paper)")[2].partition("\n### ")[0]
+    assert rows(part) == rows(ablated.page(stored))
+    assert "Not run: transistor, magnetic_tile." in part
+
+
+# --- The comparison --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def compared(tmp_path):
+    """Cells and peers of bottle and the tiles, and two digits; what README.md says of them."""
+    for seed, value in ((0, 0.99), (1, 1.0)):
+        more = {"pixel_AUROC": 0.98, "AUPRO": 0.9, "image_AUROC_shifted": 0.97}
+        put(tmp_path / "cells", "own", "small", "bottle", seed, image_AUROC=value, **more)
+    put(tmp_path / "cells", "own", "standard", "bottle", 0, image_AUROC=0.9, pixel_AUROC=0.99)
+    put(tmp_path / "cells", "own", "small", "magnetic_tile", 0, image_AUROC=0.95, pixel_AUROC=None, AUPRO=None)
+    for digit, value in (("0", 0.98), ("1", 0.992)):
+        put(tmp_path / "cells", "own", "small", digit, 0, image_AUROC=value, pixel_AUROC=None, AUPRO=None)
+    theirs = {"image_AUROC": 0.9951, "pixel_AUROC": 0.97, "AUPRO": 0.9, "image_AUROC_shifted": 0.98}
+    put_peer(tmp_path / "peers", "bottle", metrics=theirs)
+    put_peer(tmp_path / "peers", "magnetic_tile", metrics={"image_AUROC": 0.94})
+    put_peer(tmp_path / "peers", "transistor")
+    return comparison.readme(runs.read_cells(tmp_path / "cells"), peers.read_peers(tmp_path / "peers"))
+
+
+def test_the_comparison_by_hand(compared):
+    header, _, *found = rows(compared)
+    assert header == [
+        *("data", "method", "borrowed weights", "seeds", "image AUROC", "pixel AUROC", "AUPRO"),
+        *("image AUROC, light shifted", "training"),
+    ]
+    assert found == [
+        ["bottle", "the paper", "none", "-", "95.2", "93.7", "-", "-", "-"],
+        ["bottle", "`standard`", "none", "1", "90.0", "99.0", "50.0", "-", "60 s, a processor"],
+        [
+            *("bottle", "`small`", "none", "2", "99.5 (99.0 to 100.0)", "98.0 (98.0 to 98.0)"),
+            *("90.0 (90.0 to 90.0)", "97.0 (97.0 to 97.0)", "60 s, a processor"),
+        ],
+        [
+            *("bottle", "PaDiM", "ImageNet", "1", "99.5", "97.0", "90.0", "98.0"),
+            "4.0 s (7.5 s of processor time), a processor",
+        ],
+        ["magnetic_tile", "`small`", "none", "1", "95.0", "-", "-", "-", "60 s, a processor"],
+        [
+            *("magnetic_tile", "PaDiM", "ImageNet", "1", "94.0", "50.0", "50.0", "50.0"),
+            "4.0 s (7.5 s of processor time), a processor",
+        ],
+        ["mnist, mean of 10 digits", "the paper", "none", "-", "98.1", "-", "-", "-", "-"],
+        ["mnist, mean of 2 digits", "`small`", "none", "1", "98.6", "-", "-", "-", "60 s, a processor"],
+    ]
+
+
+def test_who_is_ahead_is_said_by_the_figures_that_are_shown(compared):
+    assert sentences(compared) == [
+        "The paper is ahead of `standard` on bottle: image AUROC (95.2 against 90.0).",
+        "The paper is nowhere ahead of `small` in this table.",
+        "PaDiM is ahead of `standard` on bottle: image AUROC (99.5 against 90.0), AUPRO (90.0 against 50.0).",
+        "PaDiM is ahead of `small` on bottle: image AUROC, light shifted (98.0 against 97.0).",
+        "PaDiM stands on a_network. research only; takes three. Its seconds: by the clock.",
+    ]
+
+
+def test_without_a_result_of_ours_nothing_is_compared(tmp_path):
+    put(tmp_path / "cells", "own", "small", "bottle", 0, "quick")
+    put_peer(tmp_path / "peers", "bottle")
+    assert comparison.readme(runs.read_cells(tmp_path / "cells"), peers.read_peers(tmp_path / "peers")) is None
+
+
+def test_the_section_of_our_own_has_peers_and_every_cell(tmp_path):
+    put(tmp_path / "cells", "own", "small", "bottle", 0, "quick", image_AUROC=0.9)
+    put_peer(tmp_path / "peers", "bottle")
+    stored, known = runs.read_cells(tmp_path / "cells"), peers.read_peers(tmp_path / "peers")
+    text = "\n".join(tables.sections(stored, set(), known))
+    part = text.partition("### Presets of our own (budget quick)")[2].partition("\n### ")[0]
+    names = [row[1] for row in rows(part)]
+    assert names[2:5] == ["the paper", "`small`", "PaDiM"]
+    assert ["small", "bottle", "90.0"] in [row[:3] for row in rows(part)]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda v: v.pop("fitting_seconds"), "KeyError 'fitting_seconds'"),
+        (lambda v: v["notes"].pop("licence"), "KeyError 'licence'"),
+        (lambda v: v["metrics"].pop("AUPRO"), "KeyError 'AUPRO'"),
+        (lambda v: v["metrics"].update(AUPRO=88.0), r"AUPRO 88\.0, which is not in 0\.\.1"),
+        (lambda v: v.update(fitting_seconds="four"), "ValueError"),
+    ],
+)
+def test_a_file_that_is_no_peer_is_named(tmp_path, change, words):
+    path = put_peer(tmp_path)
+    values = json.loads(path.read_text(encoding="utf-8"))
+    change(values)
+    path.write_text(json.dumps(values), encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"bottle\.json: expected what `python -m bench\.peer` writes, got .*{words}"):
+        peers.read_peers(tmp_path)
+
+
+def test_the_committed_peers_are_read():
+    found = {peer.data: peer for peer in peers.read_peers(REPO / "bench" / "results" / "peers")}
+    assert set(found) >= {"bottle", "transistor", "magnetic_tile"}
+    for peer in found.values():
+        assert "ImageNet" in peer.cost
+        assert "three channels" in peer.cost
+
+
+# --- The pages -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def repo(tmp_path):
+    (tmp_path / "bench" / "results").mkdir(parents=True)
+    (tmp_path / "docs").mkdir()
+    for name, mark in (("README.md", "results"), ("docs/method.md", "ablation")):
+        (tmp_path / name).write_text(
+            f"above\n<!-- {mark}:begin -->\nold\n<!-- {mark}:end -->\nbelow\n", encoding="utf-8"
+        )
+    return tmp_path
+
+
+def test_both_pages_are_written_and_checked(repo):
+    cells = repo / "bench" / "results" / "cells"
+    report.report(repo=repo, say=lambda line: None)
+    put(cells, "own", "small", "bottle", 0, image_AUROC=0.9)
+    with pytest.raises(report.StaleError, match=r"stale: bench/README\.md, README\.md, docs/method\.md\. Run"):
+        report.report(repo=repo, check=True)
+    told = []
+    report.report(repo=repo, say=told.append)
+    assert told == ["wrote bench/README.md", "wrote README.md", "wrote docs/method.md"]
+    report.report(repo=repo, check=True)
+    readme = (repo / "README.md").read_text(encoding="utf-8")
+    assert readme.index("| data | method |") < readme.index("No result is committed yet")
+    method = (repo / "docs" / "method.md").read_text(encoding="utf-8")
+    assert method.startswith("above\n<!-- ablation:begin -->\nAUROC in percent.")
+    assert method.endswith("<!-- ablation:end -->\nbelow\n")
+    assert ["small", "90.0"] in [row[:2] for row in rows(method)]
+
+
+def test_a_new_peer_makes_the_tables_stale(repo):
+    put(repo / "bench" / "results" / "cells", "own", "small", "bottle", 0)
+    report.report(repo=repo, say=lambda line: None)
+    put_peer(repo / "bench" / "results" / "peers", "bottle")
+    with pytest.raises(report.StaleError, match=r"stale: bench/README\.md, README\.md\. Run"):
+        report.report(repo=repo, check=True)
+
+
+def test_a_page_without_its_markers_is_named(repo):
+    (repo / "docs" / "method.md").write_text("none", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"docs/method\.md: expected <!-- ablation:begin -->"):
+        report.report(repo=repo)
