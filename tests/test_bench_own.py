@@ -72,7 +72,7 @@ def test_ingredients_by_hand():
     }
     assert settings["with memory distance"][2] == {
         "score.parts": ["head", "gradient", "memory"],
-        "score.weights": [1.0, 1.0, 1.0],
+        "score.weights": [1.0, 0.3, 1.0],
     }
     assert settings["+ gradient score"] == (
         "paper-small",
