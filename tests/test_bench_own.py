@@ -77,7 +77,7 @@ def test_ingredients_by_hand():
     assert settings["+ gradient score"] == (
         "paper-small",
         {},
-        {"score.parts": ["gradient"], "score.smooth": 11, "score.pool": "max", "score.delta_h": 0.0},
+        {"score.parts": ["gradient"], "score.weights": [0.3], "score.smooth": 11, "score.pool": "max", "score.delta_h": 0.0},
     )
 
 

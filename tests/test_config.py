@@ -264,6 +264,10 @@ MISFITS = {  # settings that each are possible, and not together
         {"data.size": 16, "model.partitions": [1, 1, 1, 1], "train.batch_size": 1},
         "train.batch_size: expected 2 or more where the lowest of 5 levels is a single pixel (data.size 16), got 1",
     ),
+    "a head of one pixel in batches of one": (
+        {**NO_MEMORY, **HEAD, "model.widths": [4, 4], "data.size": 8, "train.batch_size": 1},
+        "train.batch_size: expected 2 or more where the lowest of the head's 4 levels is a single pixel (data.size 8)",
+    ),
     "a filter wider than the image": ({"score.smooth": 129}, "score.smooth: expected at most data.size (128), got 129"),
     "an even filter": ({"score.smooth": 4}, "score.smooth: expected an odd number, got 4"),
     "a part without its head": (

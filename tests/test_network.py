@@ -343,7 +343,7 @@ def test_a_baseline_trains(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        name if name in ("ae-l2", "mnad", "daad-plus") else pytest.param(name, marks=pytest.mark.slow)
+        name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
         for name in BASELINES
     ],
 )

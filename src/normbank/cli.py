@@ -124,7 +124,7 @@ def demo(
 def train(
     data: DataPath,
     out: Annotated[Path, typer.Option(help="folder for model.nbk, run.json and the checkpoint")],
-    preset: Annotated[str, typer.Option(help="the settings to start from (docs/commands.md)")] = "paper-small",
+    preset: Annotated[str, typer.Option(help="the settings to start from (docs/commands.md)")] = "small",
     set_: Settings = None,
     seed: Annotated[int | None, typer.Option(min=0, help="short for --set train.seed=N")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on from the last checkpoint in --out")] = False,

@@ -315,7 +315,7 @@ PRESETS: dict[str, Callable[[], Config]] = {
     "daad": daad,
     "daad-plus": daad_plus,
 }
-DEFAULT_PRESET = "paper-small"
+DEFAULT_PRESET = "small"
 
 
 def preset(name: str = DEFAULT_PRESET, overrides: Mapping[str, Any] | Sequence[str] = ()) -> Config:
