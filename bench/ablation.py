@@ -78,7 +78,8 @@ def _scored_otherwise() -> Iterator[Ingredient]:
 
 
 def parts(config: Config, names: Sequence[str]) -> dict[str, Any]:
-    """The settings of a score of these parts, with the preset's weights; 1 for a part that it does not have."""
+    """The settings of a score of these parts, with the preset's weights; 1 for one alone or that it does not have."""
     known: dict[str, float] = dict(zip(config.score.parts, config.score.weights, strict=True))
     chosen = list(dict.fromkeys(names))
-    return {"score.parts": chosen, "score.weights": [known.get(name, 1.0) for name in chosen]}
+    weights = [known.get(name, 1.0) for name in chosen] if len(chosen) > 1 else [1.0]
+    return {"score.parts": chosen, "score.weights": weights}

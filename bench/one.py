@@ -20,7 +20,7 @@ from bench.runs import SHIFTED, Identity, data_folder
 from bench.selection import select
 from normbank import images
 from normbank.bundle import Bundle, read_bundle, write_atomically
-from normbank.config import Config
+from normbank.config import Config, Score
 from normbank.data.open import open_dataset
 from normbank.data.samples import Dataset
 from normbank.detector import Detector
@@ -98,7 +98,7 @@ def train(config: Config, dataset: Dataset, out: Path) -> tuple[Bundle, dict[str
     begun, finished = (out / CHECKPOINT_FILE).exists(), (out / MODEL_FILE).exists()
     finished = finished and not begun
     try:
-        fit(_as_before(config, out / MODEL_FILE), dataset, out, resume=begun or finished)
+        fit(_as_before(config, out / MODEL_FILE) if finished else config, dataset, out, resume=begun or finished)
     except OtherRunError as error:
         print(f"trained again: {error}", file=sys.stderr)
         finished = False
@@ -111,12 +111,13 @@ def train(config: Config, dataset: Dataset, out: Path) -> tuple[Bundle, dict[str
 
 
 def _as_before(config: Config, model: Path) -> Config:
-    """On which device a finished model was trained is no reason to train it again."""
-    if not model.exists():
-        return config
-    before = read_bundle(model).manifest["settings"]["train"]
-    same = {name: before[name] for name in ("device", "precision", "threads")}
-    return config.model_copy(update={"train": config.train.model_copy(update=same)})
+    """On which device a finished model was trained, and for which score, is no reason to train it again."""
+    before = read_bundle(model).manifest["settings"]
+    same = {name: before["train"][name] for name in ("device", "precision", "threads")}
+    score = Score.model_validate(
+        {name: before["score"][name] for name in Score.model_fields if name in before["score"]}
+    )
+    return config.model_copy(update={"train": config.train.model_copy(update=same), "score": score})
 
 
 def peak_memory() -> int:
@@ -133,7 +134,7 @@ def peak_memory() -> int:
 
 def store(path: Path, own: Identity, trained: Bundle, cost: Mapping[str, Any], dataset: Dataset) -> None:
     """Score the test images of `dataset` and write the result in one piece."""
-    bundle = _rescored(trained, own.score)
+    bundle = _rescored(trained, settings(own.cell, own.budget))
     detector = Detector(bundle)
     found = evaluate(detector, dataset)
     values = {**record(own, found), **_costs(detector, trained, cost, dataset)}
@@ -144,12 +145,16 @@ def store(path: Path, own: Identity, trained: Bundle, cost: Mapping[str, Any], d
     write_atomically(path, _as_text(values).encode())
 
 
-def _rescored(bundle: Bundle, score: Mapping[str, Any]) -> Bundle:
-    if not score:
+def _rescored(bundle: Bundle, wanted: Config) -> Bundle:
+    """The detector with the score that is wanted, whichever it was trained for."""
+    known = bundle.manifest["settings"]["score"]
+    score = wanted.model_dump(mode="json")["score"]
+    changes = {f"score.{name}": value for name, value in score.items() if value != known.get(name)}
+    if not changes:
         return bundle
     from normbank.rescoring import rescore
 
-    return rescore(bundle, score)
+    return rescore(bundle, changes)
 
 
 def record(own: Identity, found: Evaluation) -> dict[str, Any]:

@@ -77,7 +77,13 @@ def test_ingredients_by_hand():
     assert settings["+ gradient score"] == (
         "paper-small",
         {},
-        {"score.parts": ["gradient"], "score.weights": [0.3], "score.smooth": 11, "score.pool": "max", "score.delta_h": 0.0},
+        {
+            "score.parts": ["gradient"],
+            "score.weights": [0.3],
+            "score.smooth": 11,
+            "score.pool": "max",
+            "score.delta_h": 0.0,
+        },
     )
 
 
@@ -87,6 +93,7 @@ def test_parts_keep_the_weights_they_have():
         "score.parts": ["gradient", "memory"],
         "score.weights": [2.0, 1.0],
     }
+    assert ablation.parts(config, ["gradient"]) == {"score.parts": ["gradient"], "score.weights": [1.0]}
 
 
 def test_the_table_of_ingredients_by_hand(tmp_path):

@@ -18,6 +18,7 @@ sys.path.insert(0, str(REPO))  # bench stands outside the package
 from bench import __main__ as command  # noqa: E402
 from bench import one, paper, runner, runs  # noqa: E402
 from bench.budgets import settings  # noqa: E402
+from normbank.presets import preset  # noqa: E402
 
 BOTTLE = "mvtec_ad-bottle.paper-mvtec-object"
 
@@ -291,6 +292,32 @@ def test_the_stored_model_is_scored_another_way_and_never_trained_again(like_mvt
     assert without.values["settings"]["score"]["delta_h"] == 0
     assert without.values["peak_memory_bytes"] == whole.values["peak_memory_bytes"]
     assert max(without.values["scores"]["good"]) > max(whole.values["scores"]["good"])  # nothing is subtracted
+
+
+@pytest.mark.slow
+def test_a_preset_with_another_score_is_scored_again_and_not_trained(like_mvtec, tmp_path):
+    from normbank import fitting
+
+    (cell,) = [c for c in paper.cells("ablation", ["bottle"], [0]) if c.row == "the paper's method at this width"]
+    wanted = job(like_mvtec, tmp_path, training=runs.identity(cell, "tiny").to_dict())
+    places = [Path(wanted[name]) for name in ("data", "work", "results")]
+    with pytest.MonkeyPatch.context() as patch:
+        before = settings(cell, "tiny", "cpu")
+        patch.setattr(
+            one,
+            "settings",
+            lambda *a: before.model_copy(
+                update={"score": preset("small").score.model_copy(update={"parts": ("gradient",), "weights": (1.0,)})}
+            ),
+        )
+        one.run(wanted, *places)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting, "optimise", lambda *a, **k: pytest.fail("trained again"))
+        one.run(wanted, *places)
+    (stored,) = runs.read_cells(places[2]).values()
+    assert runs.is_current(stored)
+    assert stored.values["settings"]["score"]["parts"] == ["absolute"]
+    assert stored.values["selection"]["defective"] == 60
 
 
 @pytest.mark.slow
