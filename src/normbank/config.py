@@ -64,7 +64,7 @@ class Model(_Frozen):
     latent: int = Field(100, ge=1, description="bergmann: values of the bottleneck (field: 100, objects 500)")
     lateral: bool = Field(
         True,
-        description="raw lateral links; false: cut, so that only reads and the bottleneck reach the decoder (field: MemAE)",
+        description="raw lateral links; false: cut, so that the decoder sees reads and the bottleneck alone (MemAE)",
     )
     memory: str = Field("pmb", description="what stands on the links of the memory's levels: a name in MEMORIES")
     memory_levels: int = Field(4, ge=0, description="p, levels that carry a memory, from 1 on (paper)")
