@@ -25,7 +25,7 @@ from normbank.errors import ImageError, UserError
 from normbank.evaluation import Evaluation, Scored, evaluate
 from normbank.images import Pixels
 from normbank.judging import examine
-from normbank.report.overlays import Rgb, outline, overlay, resized, to_rgb
+from normbank.report.overlays import GOOD_PEAK, Rgb, outline, overlay, resized, to_rgb
 from normbank.report.page import Examined
 
 METHODS = (PMB, "MemAE")
@@ -34,7 +34,7 @@ DIGIT = f"{MNIST}/0"
 FED = 100  # Figure 6: images of each class, the first in the data's order
 _KINDS = 4  # kinds of defects of a category at most, the first by name
 _COLUMNS = 10  # with more categories than fit, each shows fewer images
-_TOP_ERROR = 0.5  # Figure 7: the error of the lightest colour, in 0..1
+_TOP_ERROR = 0.25  # Figure 7: the error of the lightest colour, in 0..1
 _SIDE = 256  # pixels of a picture on the sheet
 _FEW_PIXELS = 64  # images up to this size are shown as the pixels they are
 
@@ -104,10 +104,10 @@ class Gallery:
         return self._evaluated[found.slug]
 
 
-def at_quantile(scored: Sequence[Scored], share: float = 0.5) -> Scored:
-    """The image at a share of 0 to 1 of the scores in order, the lower one of two; of equals the first by name."""
+def median(scored: Sequence[Scored]) -> Scored:
+    """The image with the median score, the lower one of two; of equals the first by name."""
     order = sorted(scored, key=lambda one: (one.score, one.sample.name))
-    return order[int(share * (len(order) - 1))]
+    return order[(len(order) - 1) // 2]
 
 
 def of_kind(found: Evaluation, kind: str) -> list[Scored]:
@@ -118,8 +118,8 @@ def of_kind(found: Evaluation, kind: str) -> list[Scored]:
 def defects(found: Evaluation, count: int) -> list[Scored]:
     """The median-scored image of each of the first `count` kinds by name; for a count of 1, of all defective ones."""
     if count == 1:
-        return [at_quantile([one for one in found.scored if one.sample.label])]
-    return [at_quantile(of_kind(found, kind)) for kind in sorted(found.kinds)[:count]]
+        return [median([one for one in found.scored if one.sample.label])]
+    return [median(of_kind(found, kind)) for kind in sorted(found.kinds)[:count]]
 
 
 def heat_maps(gallery: Gallery) -> Made | Mapping[str, str]:
@@ -127,22 +127,21 @@ def heat_maps(gallery: Gallery) -> Made | Mapping[str, str]:
     known = list(_models(gallery, "fig5"))
     if not known:
         return gallery.missing
-    count = max(1, min(_KINDS, _COLUMNS // len(known)))
     blocks, shown = [], {}
     for one in known:
-        result = gallery.scored(one)
-        chosen, auroc = defects(result, count), result.metrics["pixel_AUROC"]
-        note = "" if auroc is None else f"{'' if count == 1 else 'pixel AUROC '}{100 * auroc:.1f}"
+        chosen, auroc = _chosen(gallery, known, one), gallery.scored(one).metrics["pixel_AUROC"]
+        note = "" if auroc is None else f"{'pixel AUROC ' if len(chosen) > 2 else ''}{100 * auroc:.1f}"
         blocks.append(Block(_plain(short(one.cell.data)), tuple(_located(one, c) for c in chosen), note))
         shown[short(one.cell.data)] = {"pixel_AUROC": auroc, "images": _listed(one, chosen)}
     text = (
-        f"Shown: {_which(gallery, known, count)}. Numbers: pixel AUROC of the whole test set, %. Heat maps: one colour "
-        "scale for each category, up to twice the highest value of its normal images; white outline: ground truth."
+        f"Shown: {_which(gallery, known)}. Numbers: pixel AUROC of the whole test set, %. Heat maps: one colour scale "
+        "for each category, whose lightest colour is the highest value (99.5th percentile) of the normal images that "
+        "the detector was made with. White outline: ground truth."
     )
     sources = tuple(one.source for one in known)
     below = caption(text, gallery.budget, sources)
     rows = ("image", "ground\ntruth", "heat map")
-    figure = sheet("Where the defect is", below, rows, blocks, scale="0|2\u00d7 highest normal")
+    figure = sheet("Where the defect is", below, rows, blocks, scale="0|highest of normal")
     return Made(figure, sources, shown, gallery.missing)
 
 
@@ -151,16 +150,14 @@ def reconstructions(gallery: Gallery) -> Made | Mapping[str, str]:
     known = list(_models(gallery, "fig7"))
     if not known:
         return gallery.missing
-    count = max(1, min(_KINDS, _COLUMNS // len(known) - 1))
     blocks, shown = [], {}
     for one in known:
-        result = gallery.scored(one)
-        chosen = [at_quantile(of_kind(result, GOOD)), *defects(result, count)]
+        chosen = _chosen(gallery, known, one)
         blocks.append(Block(_plain(short(one.cell.data)), tuple(_remade(one, c) for c in chosen)))
         shown[short(one.cell.data)] = {"images": _listed(one, chosen)}
     text = (
-        f"Shown: the median-scored normal image and {_which(gallery, known, count)}; white outline: ground truth. "
-        "Numbers: mean absolute error of the image in % of the range, in brackets inside the defect."
+        f"Shown: {_which(gallery, known)}. Numbers: mean absolute error of the image in % of the range, in brackets "
+        "inside the defect. White outline: ground truth."
     )
     sources = tuple(one.source for one in known)
     below = caption(text, gallery.budget, sources)
@@ -170,12 +167,23 @@ def reconstructions(gallery: Gallery) -> Made | Mapping[str, str]:
     return Made(figure, sources, shown, gallery.missing)
 
 
-def _which(gallery: Gallery, known: Sequence[Found], count: int) -> str:
-    """The rule by which defective images were chosen, in words."""
+def _count(known: Sequence[Found]) -> int:
+    """How many defective images of each category there is room for, beside a normal one."""
+    return max(1, min(_KINDS, _COLUMNS // len(known) - 1))
+
+
+def _chosen(gallery: Gallery, known: Sequence[Found], one: Found) -> list[Scored]:
+    """The images shown of a category, by the rule that `_which` tells."""
+    result = gallery.scored(one)
+    return [median(of_kind(result, GOOD)), *defects(result, _count(known))]
+
+
+def _which(gallery: Gallery, known: Sequence[Found]) -> str:
+    count, normal = _count(known), "the median-scored normal image and "
     if count == 1:
-        return "of all defective images of a category the median-scored"
+        return f"{normal}of all defective ones the median-scored"
     fewer = any(len(gallery.scored(one).kinds) > count for one in known)
-    return "the median-scored image of each kind of defect" + (f" (the first {count} kinds by name)" if fewer else "")
+    return f"{normal}that of each kind of defect" + (f" (the first {count} kinds by name)" if fewer else "")
 
 
 def digits_fed(gallery: Gallery) -> Made | Mapping[str, str]:
@@ -244,7 +252,11 @@ def _located(one: Found, chosen: Scored) -> Column:
     mask = np.zeros(image.shape[:2], bool) if seen.mask is None else resized(seen.mask, image.shape[:2])
     truth = np.repeat(np.where(mask, 255, 0).astype(np.uint8)[:, :, None], 3, axis=2)
     marked = outline(hot, mask, width=2) if mask.any() else hot
-    return Column(_plain(chosen.sample.kind), (Tile(image), Tile(truth), Tile(marked)))
+    return Column(_label(chosen), (Tile(image), Tile(truth), Tile(marked)))
+
+
+def _label(chosen: Scored) -> str:
+    return "normal" if chosen.sample.kind == GOOD else _plain(chosen.sample.kind)
 
 
 def _remade(one: Found, chosen: Scored) -> Column:
@@ -256,8 +268,7 @@ def _remade(one: Found, chosen: Scored) -> Column:
     if seen.mask is not None and seen.mask.any():
         note += f" ({100 * error[seen.mask].mean():.1f})"
         hot = outline(hot, resized(seen.mask, image.shape[:2]), width=2)
-    label = "normal" if chosen.sample.kind == GOOD else _plain(chosen.sample.kind)
-    return Column(label, (Tile(image), Tile(_shown(seen.reconstruction)), Tile(hot, note)))
+    return Column(_label(chosen), (Tile(image), Tile(_shown(seen.reconstruction)), Tile(hot, note)))
 
 
 def _shown(pixels: Pixels) -> Rgb:
@@ -271,7 +282,7 @@ def _is_smooth(pixels: Pixels) -> bool:
 
 def _shown_map(detector: Detector, seen: Examined) -> Rgb:
     hot = resized(seen.anomaly_map, (_SIDE, _SIDE), _is_smooth(seen.anomaly_map))
-    return overlay(_shown(seen.image), hot, detector.manifest["map_scale"])
+    return overlay(_shown(seen.image), hot, detector.manifest["map_scale"] * GOOD_PEAK)
 
 
 def _unit(pixels: Pixels) -> Pixels:

@@ -18,8 +18,8 @@ from normbank.report.overlays import Rgb, overlay
 MAX_COLUMNS = 11
 _TOP, _APART = 0.62, 0.14  # inches: title, and between bands
 _EDGE, _GAP, _BETWEEN, _HEAD, _NOTE = 0.25, 0.05, 0.3, 0.32, 0.22  # inches
-_SMALLEST, _LARGEST = 0.9, 1.5
-_LETTER = 0.62  # width of a letter in heights
+_SMALLEST, _LARGEST = 0.8, 1.5
+_LETTER = 0.6  # width of a letter in heights
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
+import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -105,7 +108,7 @@ def save(made: Made, stem: Path, facts: Mapping[str, Any]) -> list[Path]:
     values = {**facts, "runs": runs, "missing": dict(made.missing), "values": made.values}
     files = {
         "png": small_png(png.getvalue()),
-        "svg": svg.getvalue(),
+        "svg": small_svg(svg.getvalue().decode()).encode(),
         "json": json.dumps(values, indent=1, allow_nan=False).encode() + b"\n",
     }
     paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in files]
@@ -115,15 +118,31 @@ def save(made: Made, stem: Path, facts: Mapping[str, Any]) -> list[Path]:
 
 
 def small_png(content: bytes, limit: int = MAX_BYTES) -> bytes:
-    """The PNG as it is, or with as many colours (256 or fewer) as keep it within `limit` bytes, or 16."""
-    colours = 256
-    image = Image.open(io.BytesIO(content)).convert("RGB")
-    while len(content) > limit and colours >= 16:
+    """The PNG packed well; with 6, 5 or 4 bits a colour instead of 8, where it is more than `limit` bytes otherwise.
+
+    Fewer bits rather than a palette: a palette of a slide's photographs drops the few bright colours of a heat map.
+    """
+    pixels = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+    for bits in (8, 6, 5, 4):
+        top = 2**bits - 1
+        coarse = np.round(np.round(pixels / 255 * top) / top * 255).astype(np.uint8)
         buffer = io.BytesIO()
-        fewer = image.quantize(colours, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-        fewer.save(buffer, format="PNG", optimize=True, dpi=(DPI, DPI))
-        content, colours = buffer.getvalue(), colours // 2
-    return content
+        Image.fromarray(coarse).save(buffer, format="PNG", optimize=True, dpi=(DPI, DPI))
+        if buffer.tell() <= limit:
+            break
+    return buffer.getvalue()
+
+
+def small_svg(text: str, limit: int = MAX_BYTES) -> str:
+    """The SVG as it is, or with its pictures as JPEG where it is more than `limit` bytes."""
+    return text if len(text) <= limit else re.sub(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)", _as_jpeg, text)
+
+
+def _as_jpeg(found: re.Match[str]) -> str:
+    buffer = io.BytesIO()
+    image = Image.open(io.BytesIO(base64.b64decode(found[1]))).convert("RGB")
+    image.save(buffer, format="JPEG", quality=90, subsampling=0)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def spread_labels(places: Sequence[float], gap: float) -> list[float]:

@@ -61,7 +61,7 @@ def test_ingredients_by_hand():
     assert settings["no jitter"] == ("small", {"train.jitter": 0.0}, {})
     assert settings["no head"] == (
         "small",
-        {"model.head_width": 0, "score.parts": ["gradient"], "score.weights": [0.3]},
+        {"model.head_width": 0, "score.parts": ["gradient"], "score.weights": [1.0]},
         {},
     )
     assert settings["no made defects"][1] == {**settings["no head"][1], "train.corrupt": 0.0}
@@ -72,15 +72,14 @@ def test_ingredients_by_hand():
     }
     assert settings["with memory distance"][2] == {
         "score.parts": ["head", "gradient", "memory"],
-        "score.weights": [1.0, 0.3, 1.0],
+        "score.weights": [*preset("small").score.weights, 1.0],
     }
     assert settings["+ gradient score"] == (
         "paper-small",
         {},
         {
-            "score.parts": ["gradient"],
-            "score.weights": [0.3],
-            "score.smooth": 11,
+            "score.parts": ["gradient"],  # its weight is 1 there
+            "score.smooth": preset("small").score.smooth,
             "score.pool": "max",
             "score.delta_h": 0.0,
         },

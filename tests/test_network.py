@@ -342,10 +342,7 @@ def test_a_baseline_trains(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [
-        name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
-        for name in BASELINES
-    ],
+    [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in BASELINES],
 )
 def test_a_baseline_is_exported(name: str, tmp_path: Path) -> None:
     assert_exported(small(name), tmp_path)
