@@ -103,6 +103,8 @@ def shares(budget: str, stored: Mapping[str, Stored]) -> Made | Mapping[str, str
     text = "Each line: one category of MVTec AD; the same models, scored with each \u03b4H."
     if any(len(values) > 1 for by_row in lines.values() for values in by_row.values()):
         text += " Dots: mean of the seeds; thin bars: smallest to largest."
+    if len(lines) > len(COLOURS):
+        text += " Blue: objects; orange: textures."
     below = caption(text, budget, own.sources())
     with matplotlib.rc_context(STYLE):
         figure, top, bottom = framed("Localisation by the share of pixels taken for normal", below)
@@ -123,7 +125,8 @@ def _draw_lines(axes: Axes, places: Sequence[float], lines: Mapping[str, Mapping
         middles = [mean(values) for values in by_row.values()]
         ranges = [min(v) for v in by_row.values()], [max(v) for v in by_row.values()]
         axes.vlines(places, *ranges, color=colour, lw=1.5, clip_on=False)
-        axes.plot(places, middles, "o-", color=colour, lw=2.6, ms=7, clip_on=False)
+        thick: dict[str, Any] = {"lw": 2.6, "ms": 7} if len(lines) <= len(COLOURS) else {"lw": 1.6, "ms": 4.5}
+        axes.plot(places, middles, "o-", color=colour, clip_on=False, **thick)
         ends.append((name, middles[-1], colour))
     low, high = axes.get_ylim()
     gap = (high - low) * 0.062 if len(lines) <= 12 else (high - low) * 0.052
@@ -131,8 +134,10 @@ def _draw_lines(axes: Axes, places: Sequence[float], lines: Mapping[str, Mapping
     for (name, end, colour), height in zip(ends, heights, strict=True):
         text = f"{_plain(name)}  {end:.1f}"
         letters = TEXT if len(lines) <= 8 else SMALL
+        beside = places[-1] + 2
+        axes.plot([places[-1] + 0.6, beside], [end, height], color=colour, lw=0.8, clip_on=False)
         axes.annotate(
-            text, (places[-1], height), (12, 0), textcoords="offset points", color=colour, va="center",
+            text, (beside, height), (4, 0), textcoords="offset points", color=colour, va="center",
             fontsize=letters, annotation_clip=False,
         )  # fmt: skip
     axes.set_ylim(low, high)
@@ -165,6 +170,7 @@ def depths(budget: str, stored: Mapping[str, Stored]) -> Made | Mapping[str, str
             axes.set_ylim(min(_CHANCE, 10 * (min(values) // 10) - 5), 100)
             axes.set_title(_group_title(name, groups[name]), fontsize=TEXT, weight="bold", loc="left", pad=20)
             _percent(axes, "AUROC (%)" if number == 0 else "")
+            axes.tick_params(axis="y", labelleft=number == 0)
         for at, words, colour in ((0.75, "image (detection)", IMAGE), (0.97, "pixel (localisation)", PIXEL)):
             figure.text(at, 1 - 0.33 / 5.625, words, color=colour, ha="right", va="center", weight="bold")
     told = {
