@@ -146,7 +146,7 @@ def small() -> Config:
     """Ours for two CPU cores: as `standard`, with a quarter of the paper's channels.
 
     Source: docs/method.md, "Beyond the paper". Choices were made on defects made on held-out good images.
-    Expected: MVTec bottle 99 / 98 (image / pixel AUROC, %, one seed; bench/README.md).
+    Expected: MVTec bottle 99 / 98, transistor 99 / 97 (image / pixel AUROC, %, one seed; bench/README.md).
     Time: 800 steps of 20 images, 8 to 10 minutes on two idle CPU cores with bfloat16, 15 on busy ones.
     Command: normbank train mvtec_ad/bottle --out runs/bottle --preset small
     """
