@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from bench.budgets import BUDGETS
 from bench.lines import Line, all_lines, made
 from bench.paper import TABLES, Cell
-from bench.runs import Stored, is_current
+from bench.runs import Stored, current
 from bench.text import plain, spread, table
 
 SHORT = {
@@ -51,8 +51,8 @@ def made_of(cell: Cell) -> str:
 
 def page(stored: Mapping[str, Stored]) -> str:
     """What stands in docs/method.md: the table at each budget that has results, the trial of the runner left out."""
-    current = {slug: one for slug, one in stored.items() if is_current(one)}
-    parts = [text for budget in BUDGETS if budget != "tiny" and (text := _part(budget, current))]
+    known = current(stored)
+    parts = [text for budget in BUDGETS if budget != "tiny" and (text := _part(budget, known))]
     return "\n\n".join([LEGEND, *parts] if parts else [NOT_RUN])
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bench.lines import NAMES, Line, all_lines, made, seed_means
 from bench.paper import CATEGORIES, MNIST, PMB, printed_in, short
 from bench.peers import METRICS, Peer
-from bench.runs import Stored, is_current
+from bench.runs import Stored, current
 from bench.text import mean, percent, spread, table
 
 THE_PAPER = "the paper"
@@ -28,7 +28,7 @@ class Entry:
 
 def readme(stored: Mapping[str, Stored], peers: Sequence[Peer]) -> str | None:
     """What stands in README.md: the presets as they are against paper and peer; None without a result of ours."""
-    lines = all_lines("own", "paper", {slug: one for slug, one in stored.items() if is_current(one)})
+    lines = all_lines("own", "paper", current(stored))
     found = [line for line in lines if line.stored]
     return f"{compare(lines, peers)}\n\n{made(found)}" if found else None
 

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from bench.measures import mask_of, measure, shifted, without
 from normbank import machine
+from normbank.bundle import write_atomically
 from normbank.config import Data
 from normbank.data.cache import open_cache
 from normbank.data.loading import Loaded, find_spec, load_all
@@ -74,7 +75,7 @@ def main() -> int:
         return 2
     given.out.mkdir(parents=True, exist_ok=True)
     target = given.out / f"padim-{result['data_name']}.json"
-    target.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_atomically(target, json.dumps(result, indent=1, allow_nan=False).encode() + b"\n")
     print(f"{target}: {result['metrics']}")
     return 0
 

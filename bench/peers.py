@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from bench.stored import read_result
 
 METRICS = ("image_AUROC", "pixel_AUROC", "AUPRO", "image_AUROC_shifted")
 _TOLD = ("fitting_seconds", "fitting_cpu_seconds", "backbone", "machine", "notes")
@@ -43,19 +44,11 @@ class Peer:
 
 def read_peers(folder: Path) -> list[Peer]:
     """Every `*.json` in the folder, by name; ValueError names one that is no peer's."""
-    return [_read(path) for path in sorted(folder.glob("*.json"))]
+    return [read_result(path, "python -m bench.peer", _peer) for path in sorted(folder.glob("*.json"))]
 
 
-def _read(path: Path) -> Peer:
-    expected = "expected what `python -m bench.peer` writes"
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        metrics = {name: values["metrics"][name] for name in METRICS}
-        peer = Peer(values["peer"], values["data_name"], metrics, {name: values[name] for name in _TOLD})
-        _ = peer.weights, peer.fitting, peer.cost
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: {expected}, got {type(error).__name__} {error}") from None
-    wrong = [name for name, value in metrics.items() if value is not None and not 0 <= value <= 1]
-    if wrong:
-        raise ValueError(f"{path}: {expected}, got {wrong[0]} {metrics[wrong[0]]}, which is not in 0..1")
+def _peer(values: Mapping[str, Any]) -> Peer:
+    metrics = {name: values["metrics"][name] for name in METRICS}
+    peer = Peer(values["peer"], values["data_name"], metrics, {name: values[name] for name in _TOLD})
+    _ = peer.weights, peer.fitting, peer.cost  # whether all they need is there
     return peer

@@ -6,9 +6,9 @@ narrower widths is "reduced", one with anything else changed is "changed", and b
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from bench import ablated, comparison
 from bench.paper import printed
 from bench.peers import Peer, read_peers
 from bench.runs import METRICS, Stored, absent, differences, read_cells
+from bench.stored import read_result
 from bench.tables import sections
 from bench.text import mean, percent, plain, spread, table
 from normbank.presets import PRESETS
@@ -61,25 +62,16 @@ class Run:
 
 def read_runs(folder: Path) -> list[Run]:
     """Every `*.json` in the folder, by data, preset, standing, seed; ValueError names one that is no evaluation."""
-    runs = [_read(path) for path in sorted(folder.glob("*.json"))]
+    files = sorted(folder.glob("*.json"))
+    runs = [read_result(path, "normbank evaluate --json", partial(_run, path)) for path in files]
     return sorted(runs, key=lambda run: (*_group(run), run.context["seed"], run.file))
 
 
-def _read(path: Path) -> Run:
-    expected = "expected what `normbank evaluate --json` writes"
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        context, metrics = values["context"], {name: values["metrics"][name] for name in METRICS}
-        differences = _differences(context["preset"], context["settings"])
-        run = Run(path.name, metrics, values["reasons"], context, differences)
-        for name in ("data_name", "data_format", "seed", "training_seconds", "training_device", "training_commit"):
-            context[name]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: {expected}, got {type(error).__name__} {error}") from None
-    wrong = [name for name, value in metrics.items() if value is not None and not 0 <= value <= 1]
-    if wrong:
-        raise ValueError(f"{path}: {expected}, got {wrong[0]} {metrics[wrong[0]]}, which is not in 0..1")
-    return run
+def _run(path: Path, values: Mapping[str, Any]) -> Run:
+    context, metrics = values["context"], {name: values["metrics"][name] for name in METRICS}
+    for name in ("data_name", "data_format", "seed", "training_seconds", "training_device", "training_commit"):
+        context[name]
+    return Run(path.name, metrics, values["reasons"], context, _differences(context["preset"], context["settings"]))
 
 
 def _differences(preset: str, settings: dict[str, Any]) -> tuple[tuple[str, Any, Any], ...]:

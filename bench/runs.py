@@ -6,11 +6,13 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bench.budgets import settings
 from bench.paper import MNIST, OCT, Cell, Settings
+from bench.stored import read_result
 from normbank.bundle import write_atomically
 
 METRICS = ("image_AUROC", "image_AP", "image_F1Max", "pixel_AUROC", "pixel_AP", "AUPRO", "brightness_AUROC")
@@ -89,26 +91,18 @@ class Stored:
 def read_cells(folder: Path) -> dict[str, Stored]:
     """Every cell stored in a folder, by its slug; ValueError names a file that is not a cell's."""
     files = sorted(path for path in folder.glob("*.json") if not path.name.startswith("_"))
-    return {one.identity.slug: one for one in map(_read, files)}
+    read = (read_result(path, "python -m bench run", partial(_stored, path)) for path in files)
+    return {one.identity.slug: one for one in read}
 
 
-def _read(path: Path) -> Stored:
-    expected = "expected what `python -m bench run` writes"
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        own = Identity(**values["cell"])
-        stored = Stored(path.name, own, _metrics(values), values)
-        for name in ("settings", "context", "seconds_per_training_step", "parameters", "model_bytes"):
-            values[name]
-        if values["budget"] != own.budget or path.stem != own.slug:
-            raise ValueError(f"the cell {own.slug}")
-        settings(own.cell, own.budget)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: {expected}, got {type(error).__name__} {error}") from None
-    wrong = [name for name, value in stored.metrics.items() if value is not None and not 0 <= value <= 1]
-    if wrong:
-        raise ValueError(f"{path}: {expected}, got {wrong[0]} {stored.metrics[wrong[0]]}, which is not in 0..1")
-    return stored
+def _stored(path: Path, values: Mapping[str, Any]) -> Stored:
+    own = Identity(**values["cell"])
+    for name in ("settings", "context", "seconds_per_training_step", "parameters", "model_bytes"):
+        values[name]
+    if values["budget"] != own.budget or path.stem != own.slug:
+        raise ValueError(f"the cell {own.slug}")
+    settings(own.cell, own.budget)
+    return Stored(path.name, own, _metrics(values), values)
 
 
 def _metrics(values: Mapping[str, Any]) -> dict[str, float | None]:

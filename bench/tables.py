@@ -12,7 +12,7 @@ from bench.budgets import BUDGETS, settings, widths
 from bench.lines import NAMES, Line, all_lines, data_name, made, seed_means
 from bench.paper import TABLES, cells, others, printed_in
 from bench.peers import Peer
-from bench.runs import Stored, is_current
+from bench.runs import Stored, current
 from bench.text import mean, spread, table
 
 # Printed as AUROC, but the mean of the true positive and true negative rates at one threshold.
@@ -25,7 +25,7 @@ def sections(stored: Mapping[str, Stored], absent: Set[str], peers: Sequence[Pee
 
     The peers stand beside the presets of our own.
     """
-    shown = {slug: one for slug, one in stored.items() if is_current(one)}
+    shown = current(stored)
     budgets = [name for name in BUDGETS if any(one.identity.budget == name for one in shown.values())]
     for name in TABLES:
         parts = [text for budget in budgets if (text := _section(name, budget, shown, absent, peers))]

@@ -18,7 +18,7 @@ from tiny import tiny_config, weave
 
 from normbank import export, residual
 from normbank.config import Config
-from normbank.detector import Outputs, open_session
+from normbank.detector import OUTPUTS, Outputs, open_session
 from normbank.errors import ParityError
 from normbank.export import DetectorGraph, make_bundle, to_onnx, verify
 from normbank.images import ImageSpec, Pixels
@@ -106,7 +106,7 @@ def by_torch(graph: torch.nn.Module, pixels: Pixels) -> Outputs:
 
 
 def by_onnx(exported: bytes, pixels: Pixels) -> Outputs:
-    return Outputs(*open_session(exported, 1).run(export.OUTPUTS[:3], {"image": pixels}))
+    return Outputs(*open_session(exported, 1).run(OUTPUTS, {"image": pixels}))
 
 
 def gaps(a: Outputs, b: Outputs) -> tuple[float, float, float]:

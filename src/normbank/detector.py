@@ -21,6 +21,8 @@ from .images import ImageSpec, Pixels
 
 Source = str | Path | Pixels
 BATCH = 16
+# What the graph gives, by name: the fields of `Outputs` in order, then what they are made of.
+OUTPUTS, PARTS_OUTPUT = ["pred_score", "anomaly_map", "reconstruction"], "parts"
 
 
 class Outputs(NamedTuple):
@@ -87,15 +89,13 @@ class Detector:
 
     def run(self, pixels: Pixels) -> Outputs:
         """The graph on a batch [N, S, S, C] as `images.load` makes them."""
-        scores, maps, reconstructions = self._session.run(
-            ["pred_score", "anomaly_map", "reconstruction"], {"image": pixels}
-        )
+        scores, maps, reconstructions = self._session.run(OUTPUTS, {"image": pixels})
         return Outputs(scores, maps[:, 0], reconstructions)
 
     @property
     def has_parts(self) -> bool:
         """Whether the graph tells the parts of its map; files from before it did are used like any other."""
-        return any(output.name == "parts" for output in self._session.get_outputs())
+        return any(output.name == PARTS_OUTPUT for output in self._session.get_outputs())
 
     def parts(self, pixels: Pixels) -> dict[str, NDArray[np.float32]]:
         """What the anomaly maps of a batch [N, S, S, C] are made of: for each of `score.parts` its map [N, S, S], >= 0.
@@ -106,7 +106,7 @@ class Detector:
         if not self.has_parts:
             came, do = "one made before there was that output", "Train or export it again with this version."
             raise BundleError(problem("detector", expected="a graph that gives 'parts'", came=came, do=do))
-        (found,) = self._session.run(["parts"], {"image": pixels})
+        (found,) = self._session.run([PARTS_OUTPUT], {"image": pixels})
         return dict(zip(self.manifest["settings"]["score"]["parts"], np.moveaxis(found, 1, 0), strict=True))
 
     def _load(self, source: Source) -> Pixels | ImageError:

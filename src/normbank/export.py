@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from . import residual
 from .bundle import Bundle
 from .config import Config
-from .detector import Outputs, open_session
+from .detector import OUTPUTS, PARTS_OUTPUT, Outputs, open_session
 from .errors import ParityError
 from .images import ImageSpec, Pixels
 from .model.network import Network
@@ -29,7 +29,6 @@ SCORE_TOLERANCE = 1e-4  # relative; a score of less than SMALL a pixel is compar
 PROBED = 16  # images of each part that graph and network are compared on
 SMALL = 0.01  # 2.5 of 255 grey levels: below it the rounding of 32 bits would be told as a difference
 MAP_TOLERANCE = 1e-4  # absolute, of reconstructions too
-OUTPUTS = ["pred_score", "anomaly_map", "reconstruction", "parts"]
 
 
 class DetectorGraph(nn.Module):
@@ -82,7 +81,7 @@ def to_onnx(graph: nn.Module, spec: ImageSpec) -> bytes:
             (example,),
             dynamo=True,
             input_names=["image"],
-            output_names=OUTPUTS,
+            output_names=[*OUTPUTS, PARTS_OUTPUT],
             dynamic_shapes={"image": {0: torch.export.Dim("N", min=1)}},
             verbose=False,
         )
@@ -98,7 +97,7 @@ def verify(graph: nn.Module, exported: bytes, batch: Pixels, *, summed: bool = T
     """
     with torch.no_grad():
         scores, maps, reconstructions, _ = (output.numpy() for output in graph(torch.from_numpy(batch)))
-    found = Outputs(*open_session(exported).run(OUTPUTS[:3], {"image": batch}))
+    found = Outputs(*open_session(exported).run(OUTPUTS, {"image": batch}))
     least = SMALL * (batch.shape[1] * batch.shape[2] if summed else 1)
     score_gap = float(np.max(np.abs(found.scores - scores) / np.maximum(np.abs(scores), least)))
     map_gap = float(np.max(np.abs(found.anomaly_maps - maps)))

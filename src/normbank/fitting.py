@@ -31,7 +31,17 @@ from .export import PROBED, make_bundle
 from .images import ImageSpec, Pixels, stored_size
 from .progress import Progress
 from .report.overlays import colour_scale
-from .training import Identity, OtherRunError, Trained, accelerator_of, difference, optimise, precision_of
+from .training import (
+    Identity,
+    OtherRunError,
+    Trained,
+    accelerator_of,
+    device_name,
+    difference,
+    optimise,
+    precision_of,
+    threads_of,
+)
 
 MODEL_FILE, RUN_FILE, CHECKPOINT_FILE = "model.nbk", "run.json", "checkpoint.ckpt"
 FEWEST = 10
@@ -232,14 +242,14 @@ def _say_plan(config: Config, prepared: Prepared, out: Path, resume: bool) -> No
     """What is about to be done; how long a step takes is measured only where there are many."""
     known, spec = config.train, prepared.spec
     accelerator = accelerator_of(known)
-    device = torch.cuda.get_device_name() if accelerator == "cuda" else machine.cpu_name()
     precision = precision_of(known, accelerator, prepared.train.pixels)
     done = _steps_done(out / CHECKPOINT_FILE) if resume else 0
     many = known.steps - done > MEASURED
     seconds = timing.seconds_per_step(config, spec.channels, spec.bits) if many else None
     counts = len(prepared.train.samples), len(prepared.held_out.samples)
-    threads = known.threads or machine.cpu_count()
-    _say(plan(config, Outlook(spec, *counts, device, precision, threads, done, seconds), out), quiet=False)
+    device, threads = device_name(accelerator), threads_of(known)
+    outlook = Outlook(spec, *counts, device, precision, threads, done, seconds)
+    _say(plan(config, outlook, out), quiet=False)
 
 
 def _steps_done(checkpoint: Path) -> int:
@@ -317,7 +327,7 @@ def _record(config: Config, dataset: Dataset, prepared: Prepared, trained: Train
         "training_seconds": round(trained.seconds, 3),
         "device": trained.device,
         "precision": trained.precision,
-        "threads": config.train.threads or machine.cpu_count(),
+        "threads": threads_of(config.train),
         "machine": machine.describe(),
         "versions": machine.versions(),
         "commit": machine.commit(),

@@ -158,6 +158,8 @@ def _baseline(name: str, model: Model, train: Train, score: Score) -> Config:
 
 
 _WIDTHS = (64, 128, 256, 512, 512)
+_NO_MEMORY = {"memory": "none", "memory_levels": 0, "partitions": (), "items": ()}
+_BERGMANN = Model(widths=_WIDTHS, trunk="bergmann", **_NO_MEMORY)
 _ERROR_SUM = Score(parts=("squared",), delta_h=0)  # what a reconstruction error is, where a source says no more
 
 
@@ -172,7 +174,7 @@ def ae_l2() -> Config:
     """
     return _baseline(
         "ae-l2",
-        Model(trunk="bergmann", memory="none", memory_levels=0, partitions=(), items=(), widths=_WIDTHS),
+        _BERGMANN,
         Train(steps=2000, learning_rate=2e-4, weight_decay=1e-5, ssim_weight=0),
         _ERROR_SUM,
     )
@@ -188,7 +190,7 @@ def ae_ssim() -> Config:
     """
     return _baseline(
         "ae-ssim",
-        Model(trunk="bergmann", memory="none", memory_levels=0, partitions=(), items=(), widths=_WIDTHS),
+        _BERGMANN,
         Train(steps=2000, learning_rate=2e-4, weight_decay=1e-5, mse_weight=0, ssim_weight=1),
         Score(parts=("ssim",), delta_h=0),
     )
@@ -204,7 +206,7 @@ def ae_skip() -> Config:
     """
     return _baseline(
         "ae-skip",
-        Model(widths=_WIDTHS, memory="none", memory_levels=0, partitions=(), items=()),
+        Model(widths=_WIDTHS, **_NO_MEMORY),
         Train(steps=2000, ssim_weight=0),
         _ERROR_SUM,
     )

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterator
 
 import numpy as np
 import torch
 
-from . import machine
 from .config import Config
 from .model.network import build
 from .model.objective import objective
-from .training import accelerator_of, batches_of, precision_of
+from .training import accelerator_of, batches_of, precision_of, torch_of_ours
 
 WARM_UP, TIMED = 1, 2
 
@@ -30,8 +27,8 @@ def seconds_per_step(config: Config, channels: int, bits: int = 8) -> float:
     pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape).astype(dtype)
     batches = batches_of(pixels, known)
     half = precision_of(known, accelerator, pixels) == "bf16-mixed"
-    device = torch.device("cuda" if accelerator == "cuda" else accelerator)
-    with _threads(known.threads or machine.cpu_count()), torch.random.fork_rng(devices=[]):
+    device = torch.device(accelerator)
+    with torch_of_ours(known):
         network = build(config, channels).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimiser = torch.optim.Adam(network.parameters())
         started = 0.0
@@ -46,13 +43,3 @@ def seconds_per_step(config: Config, channels: int, bits: int = 8) -> float:
             optimiser.step()
             loss.item()  # waits for the device
         return (time.perf_counter() - started) / TIMED
-
-
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

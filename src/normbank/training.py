@@ -244,27 +244,26 @@ def optimise(
     known = config.train
     accelerator = accelerator_of(known)
     precision = precision_of(known, accelerator, pixels)
-    threads = known.threads or machine.cpu_count()
+    threads = threads_of(known)
     # What "auto" came to is part of a run: going on with something else would be another run's numbers.
     identity = {**identity, "train.device": accelerator, "train.precision": precision, "train.threads": threads}
     resume_from = _resume_from(checkpoint, identity, resume)
     journal = Journal(identity, known, progress)
-    with _torch_of_ours(known):
+    with torch_of_ours(known):
         network = build(config, pixels.shape[3]).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         trainer = _trainer(known, accelerator, precision, [journal, SaveAfterStretch(checkpoint)])
         _run(trainer, Task(network, known), _loader(pixels, known, trainer), resume_from)
     _check_finite(network, known)
-    device = torch.cuda.get_device_name() if accelerator == "cuda" else machine.cpu_name()
-    return Trained(network, tuple(journal.curve), journal.seconds, device, precision)
+    return Trained(network, tuple(journal.curve), journal.seconds, device_name(accelerator), precision)
 
 
 @contextlib.contextmanager
-def _torch_of_ours(known: Train) -> Iterator[None]:
+def torch_of_ours(known: Train) -> Iterator[None]:
     """PyTorch's own settings as the run asks, and afterwards as the caller had them."""
     threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(known.seed)
-        torch.set_num_threads(known.threads or machine.cpu_count())
+        torch.set_num_threads(threads_of(known))
         try:
             yield
         finally:
@@ -295,6 +294,16 @@ def accelerator_of(known: Train) -> str:
         names = ", ".join(name for name, there in available.items() if there)
         raise TrainingError(f"train.device: expected auto or one this machine has ({names}), got {known.device!r}.")
     return known.device
+
+
+def device_name(accelerator: str) -> str:
+    """What the device is sold as."""
+    return torch.cuda.get_device_name() if accelerator == "cuda" else machine.cpu_name()
+
+
+def threads_of(known: Train) -> int:
+    """The threads to train with."""
+    return known.threads or machine.cpu_count()
 
 
 def precision_of(known: Train, accelerator: str, pixels: Pixels) -> Precision:

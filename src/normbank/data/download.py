@@ -6,7 +6,6 @@ on bottle, grid, metal_nut, screw and zipper; one names the other ten); a file t
 
 from __future__ import annotations
 
-import difflib
 import gzip
 import lzma
 import shutil
@@ -17,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from ..config import unknown
 from ..errors import DataError, UserError, problem
 from .transfer import DEFAULT_PATIENCE, Patience, Progress, check_room, fetch, verify
 
@@ -264,7 +264,7 @@ def unpack(archive: Path, out: Path, makes: tuple[str, ...]) -> None:
 
 def _source(name: str) -> Source:
     if name not in DOWNLOADS:
-        raise DataError(_unknown("data set", name, DOWNLOADS))
+        raise DataError(unknown("data set", name, DOWNLOADS))
     source = DOWNLOADS[name]
     if source.by_hand:
         raise DataError(f"{name}: its publisher offers no address to fetch from. {source.by_hand} {source.page}")
@@ -277,13 +277,8 @@ def _remotes(name: str, source: Source, category: str | None) -> tuple[Remote, .
     if not source.categories:
         raise DataError(f"{name} has no categories: leave out {category!r}.")
     if category not in source.categories:
-        raise DataError(_unknown(f"category of {name}", category, source.categories))
+        raise DataError(unknown(f"category of {name}", category, source.categories))
     return (source.categories[category],)
-
-
-def _unknown(kind: str, name: str, known: Mapping[str, object]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0) or sorted(known)
-    return f"unknown {kind} {name!r}: the nearest there is is {near[0]!r}. Known: {', '.join(known)}."
 
 
 def _is_there(remote: Remote, out: Path) -> bool:

@@ -9,48 +9,26 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from ..config import Model
-from .memory import Memory, Recall, address
+from .memory import LearntItems, Memory, Recall, addressing
 
 TINY = 1e-12  # what a length is held above before one divides by it
 MARGIN = 1.0  # of MNAD's triplet term
 
 
-class LearntItems(Memory):
-    """m items of `length` values, learnt by back-propagation, and the read that goes with them (Gong 2019, Eq. 3-7)."""
-
-    def __init__(
-        self,
-        items: int,
-        length: int,
-        *,
-        shrinkage: str = "soft",
-        threshold: float | None = None,
-        renormalise: bool = False,
-        temperature: float = 1.0,
-    ) -> None:
-        super().__init__()
-        bound = length**-0.5  # field: MemAE's start
-        self.items = nn.Parameter(torch.empty(items, length).uniform_(-bound, bound))
-        self.shrinkage, self.renormalise, self.temperature = shrinkage, renormalise, temperature
-        self.threshold = 1 / items if threshold is None else threshold
+class LookUp(LearntItems):
+    """m items of D values [m, D], and the read that goes with them (Gong 2019, Eq. 3-7)."""
 
     def _look_up(self, queries: Tensor) -> tuple[Tensor, Tensor]:
         """Queries [B, n, D] -> what is read in their place [B, n, D], weights [B, n, m] in [0, 1]."""
-        weights = address(
-            cosines(queries, self.items),
-            shrinkage=self.shrinkage,
-            threshold=self.threshold,
-            renormalise=self.renormalise,
-            temperature=self.temperature,
-        )
+        weights = self.address(cosines(queries, self.items))
         return weights @ self.items, weights  # the items as they are
 
 
-class VectorMemory(LearntItems):
+class VectorMemory(LookUp):
     """The memory of MemAE (Gong et al., ICCV 2019; Figure 1 (1) of the paper).
 
     A query is the vector of all channels at one position. Shapes: features [B, C, H, W]; items [m, C];
@@ -67,7 +45,7 @@ class VectorMemory(LearntItems):
         return Recall(read, weights, read)
 
 
-class BlockMemory(LearntItems):
+class BlockMemory(LookUp):
     """The block-wise memory in the style of DAAD (Hou et al., ICCV 2021), whose code is not public.
 
     The map is cut into k x k blocks; a query is a whole block of all channels, and one unit of items serves all
@@ -180,7 +158,7 @@ def compactness_and_separateness(queries: Tensor, similarity: Tensor) -> Tensor:
 
 def vector_memory(settings: Model, level: int, size: int) -> Memory:
     """MemAE's memory for level `level` (from 1); partitions play no part."""
-    return VectorMemory(settings.widths[level - 1], settings.items_at(level), **_addressing(settings))
+    return VectorMemory(settings.widths[level - 1], settings.items_at(level), **addressing(settings))
 
 
 def block_memory(settings: Model, level: int, size: int) -> Memory:
@@ -190,22 +168,13 @@ def block_memory(settings: Model, level: int, size: int) -> Memory:
         (size, size),
         settings.partitions_at(level),
         settings.items_at(level),
-        **_addressing(settings),
+        **addressing(settings),
     )
 
 
 def moved_memory(settings: Model, level: int, size: int) -> Memory:
     """MNAD's memory for level `level` (from 1); partitions, shrinkage and renormalisation play no part."""
     return MovedMemory(settings.widths[level - 1], settings.items_at(level), temperature=settings.temperature)
-
-
-def _addressing(settings: Model) -> dict[str, Any]:
-    return {
-        "shrinkage": settings.shrinkage,
-        "threshold": settings.shrink_threshold,
-        "renormalise": settings.renormalise,
-        "temperature": settings.temperature,
-    }
 
 
 def _positions(features: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from ..config import Config, Model
 from ..errors import ConfigError
 from .baselines import block_memory, moved_memory, vector_memory
-from .memory import CutLink, Memory, NoMemory, PartitionMemoryBank
+from .memory import CutLink, Memory, NoMemory, PartitionMemoryBank, addressing
 
 
 def partition_memory_bank(settings: Model, level: int, size: int) -> Memory:
@@ -19,10 +19,7 @@ def partition_memory_bank(settings: Model, level: int, size: int) -> Memory:
         (size, size),
         settings.partitions_at(level),
         settings.items_at(level),
-        shrinkage=settings.shrinkage,
-        threshold=settings.shrink_threshold,
-        renormalise=settings.renormalise,
-        temperature=settings.temperature,
+        **addressing(settings),
     )
 
 

@@ -7,11 +7,13 @@ of them, so the network never asks whether there is one.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from ..config import Model
 
 RAMP = 0.01  # width of the step of the hard shrinkage, in thresholds
 
@@ -83,7 +85,48 @@ def address(similarity: Tensor, *, shrinkage: str, threshold: float, renormalise
     return weights
 
 
-class PartitionMemoryBank(Memory):
+class LearntItems(Memory):
+    """Items of the shape `units` + [m, D], learnt by back-propagation, and how they are addressed (`address`)."""
+
+    def __init__(
+        self,
+        items: int,
+        length: int,
+        *,
+        units: tuple[int, ...] = (),
+        shrinkage: str = "soft",
+        threshold: float | None = None,
+        renormalise: bool = False,
+        temperature: float = 1.0,
+    ) -> None:
+        super().__init__()
+        bound = length**-0.5  # field: MemAE's start
+        self.items = nn.Parameter(torch.empty(*units, items, length).uniform_(-bound, bound))
+        self.shrinkage, self.renormalise, self.temperature = shrinkage, renormalise, temperature
+        self.threshold = 1 / items if threshold is None else threshold  # paper: delta_m = 1/m
+
+    def address(self, similarity: Tensor) -> Tensor:
+        """Weights [..., m] in [0, 1] from cosines [..., m], as the settings say."""
+        return address(
+            similarity,
+            shrinkage=self.shrinkage,
+            threshold=self.threshold,
+            renormalise=self.renormalise,
+            temperature=self.temperature,
+        )
+
+
+def addressing(settings: Model) -> dict[str, Any]:
+    """The settings of addressing, as `LearntItems` takes them."""
+    return {
+        "shrinkage": settings.shrinkage,
+        "threshold": settings.shrink_threshold,
+        "renormalise": settings.renormalise,
+        "temperature": settings.temperature,
+    }
+
+
+class PartitionMemoryBank(LearntItems):
     """Partition Memory Bank (section III-B): k memory units along the height, each of m items of (H/k)*W values.
 
     Queries are single channels of a partition (Figure 1 (3)), so a unit is shared by all channels. Items are learnt
@@ -91,26 +134,12 @@ class PartitionMemoryBank(Memory):
     weights [B, C, k, m].
     """
 
-    def __init__(
-        self,
-        size: tuple[int, int],
-        partitions: int,
-        items: int,
-        *,
-        shrinkage: str = "soft",
-        threshold: float | None = None,
-        renormalise: bool = False,
-        temperature: float = 1.0,
-    ) -> None:
-        super().__init__()
+    def __init__(self, size: tuple[int, int], partitions: int, items: int, **addressing: Any) -> None:
         height, width = size
         if height % partitions:
             raise ValueError(f"partitions: expected a divisor of the height {height}, got {partitions}")
+        super().__init__(items, height // partitions * width, units=(partitions,), **addressing)
         self.partitions, self.item_length = partitions, height // partitions * width
-        bound = self.item_length**-0.5  # field: MemAE's start
-        self.items = nn.Parameter(torch.empty(partitions, items, self.item_length).uniform_(-bound, bound))
-        self.shrinkage, self.renormalise, self.temperature = shrinkage, renormalise, temperature
-        self.threshold = 1 / items if threshold is None else threshold  # paper: delta_m = 1/m
 
     def forward(self, features: Tensor) -> Recall:
         """Eq. 2 to 5 for features [B, C, H, W] of the size it was made for."""
@@ -127,13 +156,7 @@ class PartitionMemoryBank(Memory):
         # Dividing the products by |q| equals normalising q, on a far smaller tensor.
         products = torch.bmm(queries, unit_items.transpose(1, 2)).float()
         lengths = torch.linalg.vector_norm(queries, dim=-1, keepdim=True, dtype=torch.float32)
-        return address(
-            products / lengths.clamp_min(1e-12),
-            shrinkage=self.shrinkage,
-            threshold=self.threshold,
-            renormalise=self.renormalise,
-            temperature=self.temperature,
-        )
+        return self.address(products / lengths.clamp_min(1e-12))
 
     def _partition(self, features: Tensor) -> Tensor:
         """[B, C, H, W] -> queries [k, B*C, (H/k)*W]: one a channel and partition (Figure 1 (3))."""
