@@ -291,6 +291,10 @@ MISFITS = {  # settings that each are possible, and not together
         {"score.parts": "", "score.weights": ""},
         "score.parts: Tuple should have at least 1 item after validation, not 0",
     ),
+    "a part twice": (
+        {"score.parts": "ssim,ssim", "score.weights": "1,1"},
+        "score.parts: expected each part once, got ('ssim', 'ssim')",
+    ),
     "a weight too few": (
         {"score.parts": "absolute,squared"},
         "score.weights: expected 2 numbers of 0 or more (score.parts), got (1.0,)",

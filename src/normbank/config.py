@@ -211,6 +211,8 @@ class Score(_Frozen):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Score:
+        if len(set(self.parts)) < len(self.parts):
+            raise ValueError(f"score.parts: expected each part once, got {self.parts}")
         if len(self.weights) != len(self.parts) or min(self.weights) < 0:
             raise ValueError(
                 f"score.weights: expected {len(self.parts)} numbers of 0 or more (score.parts), got {self.weights}"
