@@ -91,7 +91,7 @@ def paper_small() -> Config:
     Source: section III with widths of a quarter. Eq. 4 as printed leaves weights that sum to a few hundredths, so the
     read here keeps weights above 1/m as they are and divides them by their sum (docs/method.md says why). The score is
     the paper's. A tenth of the good images, at least 20, is held out for the threshold.
-    Expected: MVTec bottle 92 / 87 (image / pixel AUROC, %, one seed; bench/README.md).
+    Expected: MVTec bottle 92 / 87 (image / pixel AUROC, %; bench/README.md).
     Time: about 5 minutes on two CPU cores with bfloat16.
     Command: normbank train mvtec_ad/bottle --out runs/bottle --preset paper-small
     """
@@ -146,7 +146,7 @@ def small() -> Config:
     """Ours for two CPU cores: as `standard`, with a quarter of the paper's channels.
 
     Source: docs/method.md, "Beyond the paper". Choices were made on defects made on held-out good images.
-    Expected: MVTec bottle 99 / 98, transistor 99 / 97 (image / pixel AUROC, %, one seed; bench/README.md).
+    Expected: MVTec bottle 99 / 98, transistor 99 / 97 (image / pixel AUROC, %; bench/README.md).
     Time: 800 steps of 20 images, 8 to 10 minutes on two idle CPU cores with bfloat16, 15 on busy ones.
     Command: normbank train mvtec_ad/bottle --out runs/bottle --preset small
     """
