@@ -160,6 +160,13 @@ def _baseline(name: str, model: Model, train: Train, score: Score) -> Config:
 _WIDTHS = (64, 128, 256, 512, 512)
 _NO_MEMORY = {"memory": "none", "memory_levels": 0, "partitions": (), "items": ()}
 _BERGMANN = Model(widths=_WIDTHS, trunk="bergmann", **_NO_MEMORY)
+_AT_THE_BOTTLENECK = {
+    "widths": _WIDTHS,
+    "lateral": False,
+    "memory_levels": 1,
+    "memory_at": (5,),
+    "partitions": (1,),
+}
 _ERROR_SUM = Score(parts=("squared",), delta_h=0)  # what a reconstruction error is, where a source says no more
 
 
@@ -223,17 +230,7 @@ def memae() -> Config:
     """
     return _baseline(
         "memae",
-        Model(
-            widths=_WIDTHS,
-            lateral=False,
-            memory="memae",
-            memory_levels=1,
-            memory_at=(5,),
-            partitions=(1,),
-            items=(500,),
-            shrinkage="hard",
-            renormalise=True,
-        ),
+        Model(memory="memae", items=(500,), shrinkage="hard", renormalise=True, **_AT_THE_BOTTLENECK),
         Train(steps=2000, ssim_weight=0, entropy_weight=2e-4),
         _ERROR_SUM,
     )
@@ -250,16 +247,7 @@ def mnad() -> Config:
     """
     return _baseline(
         "mnad",
-        Model(
-            widths=_WIDTHS,
-            lateral=False,
-            memory="mnad",
-            memory_levels=1,
-            memory_at=(5,),
-            partitions=(1,),
-            items=(10,),
-            shrinkage="none",
-        ),
+        Model(memory="mnad", items=(10,), shrinkage="none", **_AT_THE_BOTTLENECK),
         Train(steps=2000, ssim_weight=0, penalty_weight=0.1),
         Score(parts=("squared", "memory"), weights=(1.0, 0.1), delta_h=0),
     )
