@@ -17,7 +17,6 @@ from bench.paper import MNIST, MVTEC, PMB, Cell, cells, short
 from bench.runs import data_folder, differences, identity
 from normbank import images
 from normbank.bundle import read_bundle
-from normbank.config import Data
 from normbank.data.open import open_dataset
 from normbank.data.samples import GOOD, Dataset, Sample
 from normbank.detector import BATCH, Detector
@@ -27,6 +26,7 @@ from normbank.images import Pixels
 from normbank.judging import examine
 from normbank.report.overlays import GOOD_PEAK, Rgb, outline, overlay, resized, to_rgb
 from normbank.report.page import Examined
+from normbank.settings import Data
 
 METHODS = (PMB, "MemAE")
 OBJECTS = (f"{MVTEC}/bottle", f"{MVTEC}/transistor")  # Figure 6: each model is fed the other's images

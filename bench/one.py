@@ -20,13 +20,14 @@ from bench.runs import SHIFTED, Identity, data_folder
 from bench.selection import select
 from normbank import images
 from normbank.bundle import Bundle, read_bundle, write_atomically
-from normbank.config import Config, Score
+from normbank.config import Config
 from normbank.data.open import open_dataset
 from normbank.data.samples import Dataset
 from normbank.detector import Detector
 from normbank.errors import DataError, ImageError, UserError, problem
 from normbank.evaluation import Evaluation, evaluate
 from normbank.machine import tune_for_training
+from normbank.settings import Score
 
 if TYPE_CHECKING:
     from normbank.images import Pixels

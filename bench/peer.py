@@ -29,7 +29,6 @@ from numpy.typing import NDArray
 from bench.measures import mask_of, measure, shifted, without
 from normbank import machine
 from normbank.bundle import write_atomically
-from normbank.config import Data
 from normbank.data.cache import open_cache
 from normbank.data.loading import Loaded, find_spec, load_all
 from normbank.data.open import open_dataset
@@ -39,6 +38,7 @@ from normbank.errors import DataError, UserError
 from normbank.evaluation import to_test
 from normbank.images import ImageSpec
 from normbank.metrics import auroc
+from normbank.settings import Data
 
 Array = NDArray[Any]
 BACKBONE, STAGES, CHANNELS = "tf_efficientnet_lite0", ("blocks.1", "blocks.2", "blocks.4"), 24 + 40 + 112

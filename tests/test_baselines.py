@@ -12,7 +12,6 @@ import pytest
 import torch
 from reference import baselines as slow
 
-from normbank.config import Model
 from normbank.detector import open_session
 from normbank.model.baselines import (
     BlockMemory,
@@ -24,6 +23,7 @@ from normbank.model.baselines import (
     vector_memory,
 )
 from normbank.model.memory import Recall
+from normbank.settings import Model
 
 SETTINGS = list(itertools.product(("soft", "hard", "none"), (False, True), (1.0, 0.1)))
 SHRUNK = {"shrinkage": "soft", "renormalise": False, "temperature": 1.0}

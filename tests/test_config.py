@@ -11,9 +11,10 @@ from pydantic import ValidationError
 from tiny import SETTINGS
 
 from normbank import cli
-from normbank.config import Config, Data, Model, fields, from_dict, override
+from normbank.config import Config, fields, from_dict, override
 from normbank.errors import ConfigError
 from normbank.presets import DEFAULT_PRESET, PRESETS, preset
+from normbank.settings import Data, Model
 
 # Section IV-A of the paper, copied by hand: L, p, k, m, batch.
 PRINTED = {

@@ -16,13 +16,13 @@ from tiny import defective, make_tiny, save, weave
 
 import normbank
 from normbank import images
-from normbank.config import Data
 from normbank.data.cache import Cache
 from normbank.data.open import open_dataset
 from normbank.detector import BATCH
 from normbank.errors import BundleError, DataError, ImageError
 from normbank.evaluation import IMAGE_METRICS, METRICS, PIXEL_METRICS, evaluate, to_test
 from normbank.judging import judge
+from normbank.settings import Data
 
 SETTINGS = Data(size=32)
 

@@ -11,12 +11,12 @@ from hostile import BROKEN, make_hostile
 from tiny import save, weave
 
 from normbank import images
-from normbank.config import Data
 from normbank.data.cache import Cache
 from normbank.data.loading import find_spec, load_all, load_each, ordered_map
 from normbank.data.samples import Sample
 from normbank.errors import DataError, ImageError
 from normbank.images import ImageSpec
+from normbank.settings import Data
 
 SETTINGS = Data(size=32)
 

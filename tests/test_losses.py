@@ -4,8 +4,8 @@ import pytest
 import torch
 from reference import loss as slow
 
-from normbank.config import Train
 from normbank.model.losses import mse_loss, ssim_loss, total_loss
+from normbank.settings import Train
 from normbank.similarity import gradient_error, ssim_map
 
 PAPER = Train(mse_weight=1, ssim_weight=0.1, ssim_window=11, ssim_sigma=1.5, gradient_weight=0)

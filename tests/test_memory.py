@@ -8,13 +8,14 @@ import pytest
 import torch
 from reference import memory as slow
 
-from normbank.config import Config, Model
+from normbank.config import Config
 from normbank.errors import ConfigError
 from normbank.model.memories import MEMORIES
 from normbank.model.memory import NoMemory, PartitionMemoryBank, Recall, address
 from normbank.model.network import build
 from normbank.model.unet import UNet
 from normbank.presets import preset
+from normbank.settings import Model
 
 SETTINGS = list(itertools.product(("soft", "hard", "none"), (False, True), (1.0, 0.1)))
 

@@ -10,7 +10,6 @@ from reference import objective as slow
 from tiny import tiny_config
 from torch import Tensor, nn
 
-from normbank.config import Train
 from normbank.model.losses import total_loss
 from normbank.model.memory import Recall
 from normbank.model.network import Critic, Network, build
@@ -23,6 +22,7 @@ from normbank.model.objective import (
     objective,
 )
 from normbank.model.unet import Reading
+from normbank.settings import Train
 
 RESTORING = {"train__corrupt": 0.5, "model__head_width": 2}
 

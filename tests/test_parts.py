@@ -14,13 +14,13 @@ from tiny import tiny_config
 from torch import Tensor, nn
 
 from normbank import residual
-from normbank.config import Part
 from normbank.export import DetectorGraph
 from normbank.images import ImageSpec
 from normbank.model.memory import NoMemory, Recall
 from normbank.model.network import Network, build
 from normbank.model.parts import PARTS, View, head_probability, latent_distance, memory_distance
 from normbank.model.unet import Reading
+from normbank.settings import Part
 
 EVERY = {"model__head_width": 2, "train__corrupt": 0.5, "model__critic_width": 2}
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from normbank.config import Data
 from normbank.data.open import open_dataset
 from normbank.data.samples import Sample
 from normbank.errors import DataError
 from normbank.images import ImageSpec
+from normbank.settings import Data
 
 REPO = Path(__file__).resolve().parent.parent
 

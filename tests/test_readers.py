@@ -14,13 +14,13 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from normbank.config import Data
 from normbank.data import idx, mnist
 from normbank.data.files import list_images
 from normbank.data.open import READERS, open_dataset
 from normbank.data.samples import Dataset, Sample
 from normbank.data.splits import fingerprint, hold_out, portion
 from normbank.errors import DataError
+from normbank.settings import Data
 
 
 def make(root: Path, *names: str) -> Path:

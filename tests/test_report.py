@@ -16,7 +16,6 @@ from PIL import Image
 from tiny import without_parts
 
 from normbank.bundle import read_bundle
-from normbank.config import Data, Part
 from normbank.data.open import open_dataset
 from normbank.data.samples import Sample, Skipped
 from normbank.detector import Detector
@@ -26,6 +25,7 @@ from normbank.images import fit_square
 from normbank.judging import write_page
 from normbank.report import overlays, plots
 from normbank.report.page import METRICS, Examined, number, percent, plain, summary, write_report
+from normbank.settings import Data, Part
 
 FIRST, MIDDLE, LAST = (27, 2, 80), (222, 53, 73), (255, 250, 171)
 HOSTILE = "<script>alert(1)</script>\"'>\n\u202e\udcff& ü漢.png"

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from reference import histogram as slow
 from reference import maps as slow_maps
 
-from normbank.config import Score
 from normbank.residual import (
     ERRORS,
     anomaly_map,
@@ -32,6 +31,7 @@ from normbank.residual import (
     squared_error,
     ssim_error,
 )
+from normbank.settings import Score
 
 SHARES = (0.0, 0.07, 0.25, 0.5, 0.75, 0.9, 0.999)
 

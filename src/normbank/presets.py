@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .config import Config, Data, Model, Score, Train, override, unknown
+from .config import Config, override, unknown
 from .errors import ConfigError
+from .settings import Data, Model, Score, Train
 
 _TEXTURE_K, _OBJECT_K = (32, 16, 16, 8), (16, 16, 16, 8)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .config import Score
+from .settings import Score
 from .similarity import gradient_error, ssim_difference
 
 COLOUR_SIDE = 5  # pixels (ours): colours of single pixels are mostly noise

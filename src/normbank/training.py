@@ -24,13 +24,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from . import machine
-from .config import Config, Train
+from .config import Config
 from .defects import Defects
 from .errors import TrainingError
 from .images import Pixels
 from .model.network import Network, build
 from .model.objective import Batch, objective
 from .progress import Progress
+from .settings import Train
 
 Identity = Mapping[str, Any]  # what two runs must share to be one: names of settings and images, values of plain types
 Precision = Literal["bf16-mixed", "32-true"]

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from ..config import Data
 from ..errors import DataError, problem
+from ..settings import Data
 from .files import Listing, is_dir, list_images, name_of, nearest, some_images, subfolders
 from .masks import orphan, pair, require_some_pairs
 from .samples import GOOD, Dataset, Sample, Skipped

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import images
-from ..config import Data
 from ..errors import DataError, ImageError
 from ..images import ImageSpec, Pixels
+from ..settings import Data
 from .cache import Cache
 from .samples import Sample, Skipped
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import Data
 from ..errors import DataError, problem
+from ..settings import Data
 from .files import name_of
 from .idx import LABELS_AXES, images_of, read_idx
 from .samples import GOOD, Dataset, Sample

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..config import Data
 from ..errors import DataError, problem
+from ..settings import Data
 from .files import is_dir, list_images, name_of, some_images, subfolders
 from .masks import defect_samples, orphan, require_some_pairs
 from .samples import GOOD, Dataset, Sample, Skipped

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..config import Data
 from ..errors import DataError, problem
+from ..settings import Data
 from .files import list_images, name_of, some_images, subfolders
 from .samples import GOOD, Dataset, Sample, Skipped
 

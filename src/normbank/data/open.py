@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from ..config import Data
 from ..errors import DataError, problem
+from ..settings import Data
 from . import folder, mnist, mvtec, oct, table
 from .files import is_dir, nearest, subfolders
 from .samples import Dataset
@@ -21,7 +21,7 @@ class Reader(NamedTuple):
 
 
 # In the order in which "auto" tries them; `folder` fits every folder, so it is last.
-# A new format is its file, its line here, and its name in config.Data.format.
+# A new format is its file, its line here, and its name in settings.Data.format.
 READERS: dict[str, Reader] = {
     "csv": Reader(table.fits, table.read),
     "mnist": Reader(mnist.fits, mnist.read),

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from ..config import Data
 from ..errors import DataError, problem
 from ..images import SUFFIXES
+from ..settings import Data
 from .files import is_image_name
 from .samples import GOOD, Dataset, Sample
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..config import Model
+from ..settings import Model
 from .memory import LearntItems, Memory, Recall, addressing
 
 TINY = 1e-12  # what a length is held above before one divides by it

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..config import Train
+from ..settings import Train
 from ..similarity import gradient_error, ssim_difference
 
 

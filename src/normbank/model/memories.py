@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..config import Config, Model
+from ..config import Config
 from ..errors import ConfigError
+from ..settings import Model
 from .baselines import block_memory, moved_memory, vector_memory
 from .memory import CutLink, Memory, NoMemory, PartitionMemoryBank, addressing
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..config import Model
+from ..settings import Model
 
 RAMP = 0.01  # width of the step of the hard shrinkage, in thresholds
 

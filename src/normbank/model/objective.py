@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional
 
-from ..config import Train
+from ..settings import Train
 from .losses import total_loss
 from .network import Critic, Network
 from .unet import Reading
