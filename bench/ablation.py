@@ -53,6 +53,12 @@ def _trained_otherwise() -> Iterator[Ingredient]:
         "no jitter": {"train.jitter": 0},
         "soft read": {**SOFT, "model.temperature": 1},
         "no memory": {"model.memory": "none"},
+        "learnt temperature": {"model.learn_temperature": True},
+        "partitions in both directions": {"model.partitions": [4, 4, 4, 4], "model.columns": [4, 4, 4, 2]},
+        "finer partitions above, whole below": {"model.partitions": [32, 16, 4, 1]},
+        "gate": {"model.gate": True},
+        "mirrors": {"train.flips": "auto"},
+        "averaged weights": {"train.average": 0.99},
         "edges input": {"model.edges": True},
     }
     for row, overrides in changes.items():

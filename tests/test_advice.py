@@ -444,3 +444,17 @@ def test_the_plan_without_a_threshold_and_without_a_preset() -> None:
     assert row(Config(), "steps") == "2000 of 20 images; preset of your own"
     assert row(tiny_config(train__checkpoint_every=1), "Ctrl-C").startswith("loses at most 1 step;")
     assert r"two\nlines" in plan(SMALL, outlook(), Path("two\nlines"))
+
+
+@pytest.mark.parametrize(
+    ("flips", "mirrors", "told"),
+    [
+        ("auto", ("left-right", "up-down"), "mirrors left-right and up-down (auto)\n"),
+        ("auto", (), "mirrors none (auto)\n"),
+        ("up-down", ("up-down",), "mirrors up-down (up-down)\n"),
+    ],
+)
+def test_the_plan_says_which_mirrors(flips: str, mirrors: tuple[str, ...], told: str) -> None:
+    config = preset("small", {"train.flips": flips})
+    assert told in plan(config, outlook(train=9, held_out=0, mirrors=mirrors), Path("out"))
+    assert "mirrors" not in plan(preset("small"), outlook(train=9, held_out=0), Path("out"))

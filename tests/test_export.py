@@ -17,6 +17,7 @@ from onnx import numpy_helper
 from tiny import tiny_config, weave
 
 from normbank import export, residual
+from normbank.batches import Batches
 from normbank.config import Config
 from normbank.detector import OUTPUTS, Outputs, open_session
 from normbank.errors import ParityError
@@ -24,7 +25,6 @@ from normbank.export import DetectorGraph, make_bundle, to_onnx, verify
 from normbank.images import ImageSpec, Pixels
 from normbank.model.network import build
 from normbank.model.objective import objective
-from normbank.training import Batches
 
 SCORES, MAPS = 1e-4, 1e-4  # what is promised: relative, absolute
 Change = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -58,6 +58,17 @@ CASES = {
         model__partitions=(1, 8, 8),
         model__items=(3, 5, 7),
         model__shrink_threshold=0.1,
+    ),
+    "columns, gate, learnt temperature": case(
+        64,
+        3,
+        8,
+        model__shrinkage="hard",
+        model__renormalise=True,
+        model__columns=(2, 4),
+        model__gate=True,
+        model__learn_temperature=True,
+        steps=20,
     ),
     "no memory, sigmoid": case(64, 3, 8, model__memory="none", model__output="sigmoid", score__delta_h=0.9),
 }

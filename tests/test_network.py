@@ -11,7 +11,7 @@ import pytest
 import torch
 from reference import convolution as slow
 from reference.similarity import gradient_error, magnitudes
-from test_training import images
+from test_batches import images
 from tiny import SETTINGS
 from torch import Tensor, nn
 

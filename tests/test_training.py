@@ -8,23 +8,24 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tiny import tiny_config, weave
+from test_batches import images
+from tiny import tiny_config
 
 from normbank import machine, training
+from normbank.batches import Batches
 from normbank.config import Config
-from normbank.defects import VISIBLE, Defects
 from normbank.errors import TrainingError
 from normbank.images import Pixels
 from normbank.model.network import build
 from normbank.model.objective import Batch, objective
 from normbank.progress import Progress
-from normbank.training import Batches, OtherRunError, Trained, difference, optimise
+from normbank.training import OtherRunError, Trained, difference, optimise
 
 STEPS, EVERY = 7, 3  # the last stretch is cut short
 IDENTITY = {"data.size": 32, "train.steps": STEPS, "fingerprint of the images": "a1b2"}
@@ -42,13 +43,6 @@ class Watch(Progress):
         self.step += 1
         self.at(self.step)
         return False
-
-
-def images(count: int = 13, channels: int = 3, dtype: type = np.uint8) -> Pixels:
-    """[count, 32, 32, channels] of woven texture."""
-    woven = np.stack([weave(number, 32) for number in range(count)])
-    scaled = woven.astype(np.uint16) * 257 if dtype is np.uint16 else woven
-    return np.ascontiguousarray(scaled[..., np.arange(channels) % 3])
 
 
 def settings(**more: object) -> Config:
@@ -94,6 +88,21 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return trained(tmp_path_factory.mktemp("whole"))
 
 
+def own_loop(config: Config) -> Iterator[tuple[float, torch.nn.Module]]:
+    """The loss of each step and the network after it: the same batches, Adam and cosine, in a loop of one's own."""
+    torch.manual_seed(0)
+    network = build(config, 3).to(memory_format=torch.channels_last)
+    optimiser = torch.optim.Adam(network.parameters(), lr=0.002)
+    for step in range(STEPS):
+        for group in optimiser.param_groups:
+            group["lr"] = 0.002 * (1 + np.cos(np.pi * step / STEPS)) / 2
+        loss = objective(network, Batches(images(), 4, seed=0)[step], config.train)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        yield loss.item(), network
+
+
 def interrupt_at(step: int, error: BaseException | None = None) -> Watch:
     def at(now: int) -> None:
         if now == step:
@@ -104,173 +113,6 @@ def interrupt_at(step: int, error: BaseException | None = None) -> Watch:
     return Watch(at)
 
 
-# the order of the images
-
-
-def test_batches_by_hand() -> None:
-    order = [np.random.default_rng([5, r]).permutation(3) for r in range(3)]
-    row = np.concatenate(order)
-    batches = Batches(np.zeros((3, 2, 2, 1), np.uint8), batch_size=4, seed=5)
-    assert batches.indices(0).tolist() == row[:4].tolist()
-    assert batches.indices(1).tolist() == row[4:8].tolist()
-
-
-@pytest.mark.parametrize(("count", "batch"), [(1, 1), (1, 5), (7, 7), (7, 3), (7, 20), (20, 7), (13, 4)])
-def test_each_image_comes_once_a_round_whatever_the_batch(count: int, batch: int) -> None:
-    batches = Batches(np.zeros((count, 2, 2, 1), np.uint8), batch, seed=3)
-    row = np.concatenate([batches.indices(step) for step in range(count * 3)])
-    for start in range(0, len(row), count):
-        assert sorted(row[start : start + count]) == list(range(count))
-
-
-def test_batches_are_a_function_of_seed_and_step() -> None:
-    pixels = images()
-    one, other = Batches(pixels, 4, seed=1), Batches(pixels, 4, seed=1)
-    late = one[9]
-    one[0]
-    assert torch.equal(late.inputs, other[9].inputs)
-    assert not np.array_equal(one.indices(9), Batches(pixels, 4, seed=2).indices(9))
-    assert not np.array_equal(one.indices(0), one.indices(13))  # another round, another order
-
-
-@pytest.mark.parametrize(("dtype", "white"), [(np.uint8, 255), (np.uint16, 65535)])
-def test_batches_are_images_between_0_and_1(dtype: type, white: int) -> None:
-    pixels = np.zeros((1, 2, 2, 3), dtype)
-    pixels[0, 0, 1] = (white, 1, 0)
-    batch = Batches(pixels, 1, seed=0)[0].inputs
-    assert batch.shape == (1, 3, 2, 2)
-    assert batch.dtype == torch.float32
-    assert batch[0, :, 0, 1].tolist() == pytest.approx([1, 1 / white, 0], rel=1e-6)
-
-
-# corrupted and brighter or darker images
-
-
-def restoring(pixels: Pixels | None = None, *, seed: int = 1, batch: int = 6, **more: float) -> Batches:
-    return Batches(images() if pixels is None else pixels, batch, seed, **more)
-
-
-def assert_same_batch(a: Batch, b: Batch) -> None:
-    for one, other in zip(a, b, strict=True):
-        assert torch.equal(one, other)
-
-
-def test_without_corruption_inputs_are_the_targets_and_no_mask_is_set() -> None:
-    batch = restoring()[0]
-    assert batch.inputs is batch.targets
-    assert batch.masks.shape == (6, 1, 32, 32)
-    assert (batch.masks == 0).all()
-    assert batch.masks.dtype == torch.float32
-
-
-@pytest.mark.parametrize(("channels", "dtype"), [(3, np.uint8), (1, np.uint16), (5, np.uint8)])
-def test_inputs_differ_from_targets_where_the_masks_say(channels: int, dtype: type) -> None:
-    """By more than VISIBLE of full scale inside, by at most so much outside; the targets are the images themselves."""
-    pixels = images(channels=channels, dtype=dtype)
-    batches, found = restoring(pixels, corrupt=1.0), 0
-    white = float(np.iinfo(dtype).max)
-    for step in range(4):
-        batch = batches[step]
-        clean = torch.from_numpy(pixels[batches.indices(step)].astype(np.float32) / white).permute(0, 3, 1, 2)
-        assert torch.equal(batch.targets, clean)
-        assert batch.masks.unique().tolist() == [0, 1]
-        assert ((batch.inputs >= 0) & (batch.inputs <= 1)).all()
-        apart = (batch.inputs - batch.targets).abs().amax(dim=1, keepdim=True)
-        assert apart[batch.masks == 1].min() > VISIBLE - 1 / 255
-        assert apart[batch.masks == 0].max() <= VISIBLE + 1e-6
-        assert (batch.masks.sum(dim=(1, 2, 3)) >= 3).all()
-        found += int(batch.masks.sum())
-    assert 0.005 < found / (24 * 32 * 32) < 0.4
-
-
-def test_the_defects_are_those_of_the_maker() -> None:
-    pixels, batches = images(), restoring(corrupt=1.0, seed=3)
-    batch, maker = batches[5], Defects(images(), 3)
-    for row, place in enumerate(batches.indices(5)):
-        made = maker.make(int(place), 5)
-        assert torch.equal(batch.inputs[row], torch.from_numpy(made.pixels.astype(np.float32) / 255).permute(2, 0, 1))
-        assert np.array_equal(batch.masks[row, 0].numpy(), made.mask)
-    assert np.array_equal(pixels, images())
-
-
-@pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 1.0])
-def test_the_share_of_corrupted_images(share: float) -> None:
-    batches = restoring(batch=20, corrupt=share)
-    corrupted = [bool(mask.any()) for step in range(15) for mask in batches[step].masks]
-    first = batches[0]
-    changed = [not torch.equal(a, b) for a, b in zip(first.inputs, first.targets, strict=True)]
-    assert changed == corrupted[:20]  # the others are shown as they are
-    spread = (share * (1 - share) / 300) ** 0.5
-    assert abs(np.mean(corrupted) - share) <= 3 * spread  # 300 images, and a seed that is fixed
-
-
-def test_which_images_are_corrupted_does_not_go_by_their_place_in_the_batch() -> None:
-    batches = restoring(images(20), batch=20, corrupt=0.5)
-    chosen = np.array([[mask.any() for mask in batches[step].masks] for step in range(30)], float)
-    order = np.array([np.argsort(batches.indices(step)) for step in range(30)])
-    by_image = np.take_along_axis(chosen, order, axis=1).mean(axis=0)
-    for shares in (chosen.mean(axis=0), by_image):
-        assert shares.min() > 0.2
-        assert shares.max() < 0.8
-
-
-@pytest.mark.parametrize("more", [{"corrupt": 0.5}, {"jitter": 0.2}, {"corrupt": 0.5, "jitter": 0.2}], ids=str)
-def test_such_batches_are_a_function_of_seed_and_step_too(more: dict[str, float]) -> None:
-    one, other = restoring(**more), restoring(**more)
-    late = one[9]
-    one[0]
-    assert_same_batch(late, other[9])
-    assert_same_batch(late, one[9])
-    assert not torch.equal(late.inputs, restoring(seed=2, **more)[9].inputs)
-    assert torch.equal(restoring(batch=13, corrupt=0)[0].inputs[0], restoring(batch=13)[0].inputs[0])
-
-
-def test_another_step_has_other_defects_and_another_light() -> None:
-    batches = restoring(images(1), batch=1, corrupt=1.0)
-    assert not torch.equal(batches[0].masks, batches[1].masks)
-    lit = restoring(images(1), batch=1, jitter=0.2)
-    assert len({round(float(lit[step].targets.mean()), 4) for step in range(5)}) == 5
-
-
-def test_jitter_shifts_input_and_target_by_the_same_within_its_bounds() -> None:
-    grey = np.full((10, 8, 8, 3), 128, np.uint8)
-    batches = restoring(grey, batch=50, jitter=0.2)
-    shifts = []
-    for step in range(6):
-        batch = batches[step]
-        assert batch.inputs is batch.targets
-        per_image = batch.targets.amax(dim=(1, 2, 3))
-        assert torch.equal(per_image, batch.targets.amin(dim=(1, 2, 3)))  # one shift an image, all channels alike
-        shifts += (per_image - 128 / 255).tolist()
-    assert -0.2 <= min(shifts) < -0.18
-    assert 0.18 < max(shifts) <= 0.2
-    assert abs(np.mean(shifts)) < 0.02
-    assert np.std(shifts) == pytest.approx(0.2 / 3**0.5, rel=0.1)  # uniform
-
-
-def test_jitter_of_corrupted_images_shifts_both_alike_and_is_cut_at_black_and_white() -> None:
-    plain, jittered = restoring(corrupt=1.0), restoring(corrupt=1.0, jitter=0.3)
-    cut = 0
-    for step in range(4):
-        before, after = plain[step], jittered[step]
-        assert torch.equal(before.masks, after.masks)
-        for a, b, c, d in zip(before.inputs, after.inputs, before.targets, after.targets, strict=True):
-            inside = (d > 0) & (d < 1)
-            light = float((d - c)[inside].median())
-            assert abs(light) <= 0.3
-            torch.testing.assert_close(b, (a + light).clamp(0, 1), rtol=0, atol=1e-6)
-            torch.testing.assert_close(d, (c + light).clamp(0, 1), rtol=0, atol=1e-6)
-            cut += int(((b == 0) | (b == 1)).sum())
-    assert cut > 0
-
-
-def test_settings_reach_the_batches() -> None:
-    known = settings(train__corrupt=0.4, train__jitter=0.1, train__seed=7).train
-    pixels = images()
-    assert_same_batch(training.batches_of(pixels, known)[3], Batches(pixels, 4, 7, corrupt=0.4, jitter=0.1)[3])
-    assert training.batches_of(pixels, settings().train).defects is None
-
-
 def test_restoring_training_resumed_ends_the_same(tmp_path: Path) -> None:
     more = {"train__corrupt": 0.5, "train__jitter": 0.1, "model__head_width": 2, "model__critic_width": 2}
     config = settings(**more, train__adversarial_weight=0.1, train__weight_decay=1e-4)
@@ -278,6 +120,25 @@ def test_restoring_training_resumed_ends_the_same(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         trained(tmp_path / "b", config, progress=interrupt_at(5, RuntimeError("stop")))
     assert_same(uninterrupted, trained(tmp_path / "b", config, resume=True))
+
+
+def test_averaged_weights_are_kept_and_survive_interruptions(tmp_path: Path) -> None:
+    config = settings(train__average=0.7)
+    straight = trained(tmp_path / "a", config)
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "b", config, progress=interrupt_at(5))
+    assert_same(trained(tmp_path / "b", config, resume=True), straight)
+    assert_same(trained(tmp_path / "b", config, resume=True), straight)  # nothing is left to do
+
+
+def test_averaged_weights_by_hand(tmp_path: Path) -> None:
+    config, expected = settings(train__average=0.7), torch.empty(0)
+    for step, (_, network) in enumerate(own_loop(config)):
+        now = network.state_dict()["autoencoder.head.weight"].clone()
+        expected = 0.7 * expected + 0.3 * now if step else now
+    found = weights(trained(tmp_path, config))["autoencoder.head.weight"]
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-6)
+    assert (found - now).abs().max() > 1e-4  # it is not the last step's
 
 
 def test_moved_items_travel_in_the_checkpoint(tmp_path: Path) -> None:
@@ -337,21 +198,8 @@ def test_the_loss_falls(tmp_path: Path) -> None:
 
 
 def test_the_curve_holds_the_mean_loss_of_each_stretch(whole: Trained) -> None:
-    """Against a loop of one's own: the same batches, Adam and cosine, the same losses."""
-    torch.manual_seed(0)
-    config = settings()
-    network = build(config, 3).to(memory_format=torch.channels_last)
-    optimiser = torch.optim.Adam(network.parameters(), lr=0.002)
-    losses = []
-    for step in range(STEPS):
-        for group in optimiser.param_groups:
-            group["lr"] = 0.002 * (1 + np.cos(np.pi * step / STEPS)) / 2
-        x = Batches(images(), 4, seed=0)[step]
-        loss = objective(network, x, config.train)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
+    """Against a loop of one's own."""
+    losses = [loss for loss, _ in own_loop(settings())]
     means = [np.mean(losses[:3]), np.mean(losses[3:6]), losses[6]]
     assert [step for step, _ in whole.curve] == [3, 6, 7]
     assert [loss for _, loss in whole.curve] == pytest.approx(means, rel=1e-4)

@@ -216,8 +216,8 @@ def _turned(planes: Planes, angle: float) -> Planes:
 class Outlook:
     """What a plan tells beside the settings.
 
-    The arrays, images to train on and held out, what computes and how, steps `done` before, and measured seconds a
-    step, None where that was not measured.
+    The arrays, images to train on and held out, what computes and how, steps `done` before, measured seconds a step,
+    None where that was not measured, and the mirrors that the images are shown in.
     """
 
     spec: ImageSpec
@@ -228,6 +228,7 @@ class Outlook:
     threads: int
     done: int = 0
     seconds_per_step: float | None = None
+    mirrors: tuple[str, ...] = ()
 
 
 def plan(config: Config, outlook: Outlook, out: Path) -> str:
@@ -241,12 +242,13 @@ def plan(config: Config, outlook: Outlook, out: Path) -> str:
         "images": f"{outlook.train} to train on, {kept}; {spec.size} x {spec.size}, {channels}, {spec.bits} bits",
         "steps": f"{known.steps} of {known.batch_size} images{went_before}; preset {config.preset or 'of your own'}",
         "memory": _memory(config),
+        "mirrors": f"{' and '.join(outlook.mirrors) or 'none'} ({known.flips})" if known.flips != "none" else "",
         "device": f"{outlook.device}, {_count(outlook.threads, 'thread')}, precision {outlook.precision}",
         "time": _time(left, outlook.seconds_per_step),
         "writes": f"model.nbk and run.json into {printable(str(out))}",
         "Ctrl-C": f"loses at most {_count(known.checkpoint_every, 'step')}; --resume goes on from there",
     }
-    return "\n".join(f"{name:8}{text}" for name, text in rows.items())
+    return "\n".join(f"{name:8}{text}" for name, text in rows.items() if text)
 
 
 def _memory(config: Config) -> str:

@@ -59,9 +59,11 @@ def _sizes_fit(config: Config) -> None:
         told = f"2 or more where the lowest of {model.levels} levels is a single pixel (data.size {size})"
         _expect(size > deepest or train.batch_size > 1, "train.batch_size", told, train.batch_size)
     for level, k in zip(model.memory_places, model.partitions, strict=True):
-        height = size >> (level - 1)
-        told = f"numbers that divide the heights of their levels; level {level} is {height} high"
-        _expect(height % k == 0, "model.partitions", told, k)
+        side = size >> (level - 1)
+        told = f"numbers that divide the heights of their levels; level {level} is {side} high"
+        _expect(side % k == 0, "model.partitions", told, k)
+        told = f"numbers that divide the widths of their levels; level {level} is {side} wide"
+        _expect(side % model.columns_at(level) == 0, "model.columns", told, model.columns_at(level))
 
 
 def _trunk_fits(config: Config) -> None:
@@ -87,6 +89,12 @@ def _memories_can_read(config: Config) -> None:
     elif model.has_memory and model.shrinkage != "none" and model.shrink_threshold is None:
         told = f"2 or more for model.shrinkage={model.shrinkage}, since a single item's weight is its threshold 1/m"
         _expect(fewest > 1, "model.items", told, fewest)
+    banked = model.memory == "pmb" and model.has_memory
+    _expect(banked or model.columns is None, "model.columns", "none unless model.memory=pmb stands", model.columns)
+    _expect(banked or not model.gate, "model.gate", "false unless model.memory=pmb stands", model.gate)
+    learns = model.has_memory and model.memory != "mnad"
+    told = "false where no memory stands, and for model.memory=mnad, whose temperature is fixed"
+    _expect(learns or not model.learn_temperature, "model.learn_temperature", told, model.learn_temperature)
     for name in ("entropy_weight", "penalty_weight"):
         weight = getattr(train, name)
         told = "0 where no memory stands (model.memory, model.memory_levels)"

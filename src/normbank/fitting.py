@@ -31,6 +31,7 @@ from .export import PROBED, make_bundle
 from .images import ImageSpec, Pixels, stored_size
 from .progress import Progress
 from .report.overlays import colour_scale
+from .symmetry import mirrors
 from .training import (
     Identity,
     OtherRunError,
@@ -248,7 +249,8 @@ def _say_plan(config: Config, prepared: Prepared, out: Path, resume: bool) -> No
     seconds = timing.seconds_per_step(config, spec.channels, spec.bits) if many else None
     counts = len(prepared.train.samples), len(prepared.held_out.samples)
     device, threads = device_name(accelerator), threads_of(known)
-    outlook = Outlook(spec, *counts, device, precision, threads, done, seconds)
+    shown = mirrors(prepared.train.pixels, known.flips)
+    outlook = Outlook(spec, *counts, device, precision, threads, done, seconds, shown)
     _say(plan(config, outlook, out), quiet=False)
 
 

@@ -66,6 +66,9 @@ class Model(Frozen):
         None, description="the levels that carry a memory, p of them; none: 1..p (paper)"
     )
     partitions: tuple[int, ...] = Field((16, 16, 16, 8), description="k of levels 1..p, along the height (paper)")
+    columns: tuple[int, ...] | None = Field(
+        None, description="pmb: partitions of levels 1..p along the width, too; none: the width is whole (paper)"
+    )
     items: tuple[int, ...] = Field((150, 200, 200, 200), description="m of levels 1..p, items a memory unit (paper)")
     shrinkage: Literal["soft", "hard", "none"] = Field(
         "soft", description="soft: max(0, w - t), Eq. 4 (paper); hard: w where w > t (a step of 1 %); none: w"
@@ -76,6 +79,12 @@ class Model(Frozen):
         "linear", description="last step of the decoder; a sigmoid reaches black and white only slowly (ours)"
     )
     temperature: float = Field(1.0, gt=0, description="the cosines are divided by it before the softmax (paper: 1)")
+    learn_temperature: bool = Field(
+        False, description="the temperature of each memory is learnt, from model.temperature on (ours)"
+    )
+    gate: bool = Field(
+        False, description="pmb: a learnt share of the raw features joins the read on each memory's link (ours)"
+    )
     edges: bool = Field(False, description="the network sees the image's edges, not the image (field: EdgRec)")
     head_width: int = Field(0, ge=0, description="channels of the segmentation head; 0: none (field: DRAEM)")
     critic_width: int = Field(
@@ -101,6 +110,10 @@ class Model(Frozen):
         """k of a level that carries a memory."""
         return self.partitions[self.memory_places.index(level)]
 
+    def columns_at(self, level: int) -> int:
+        """Partitions along the width of a level that carries a memory."""
+        return 1 if self.columns is None else self.columns[self.memory_places.index(level)]
+
     def items_at(self, level: int) -> int:
         """m of a level that carries a memory."""
         return self.items[self.memory_places.index(level)]
@@ -123,8 +136,10 @@ class Model(Frozen):
                 f"model.memory_at: expected {self.memory_levels} rising levels (model.memory_levels) of 1 to "
                 f"{self.levels}, got {places}"
             )
-        for name in ("partitions", "items"):
+        for name in ("partitions", "items", "columns"):
             values = getattr(self, name)
+            if values is None:
+                continue
             if len(values) != self.memory_levels or any(v < 1 for v in values):
                 raise ValueError(
                     f"model.{name}: expected {self.memory_levels} positive numbers (model.memory_levels), got {values}"
@@ -158,6 +173,12 @@ class Train(Frozen):
         ge=0,
         le=0.5,
         description="largest change of brightness in training, of full scale, asked back as it is (ours)",
+    )
+    flips: Literal["none", "auto", "left-right", "up-down", "both"] = Field(
+        "none", description="mirrors put before half of the images; auto: those that leave the good images alike (ours)"
+    )
+    average: float = Field(
+        0.0, ge=0, lt=1, description="decay of a running average of the weights, which is what is kept; 0: none (ours)"
     )
     ssim_window: int = Field(11, ge=3, description="side of the SSIM window, odd (field)")
     ssim_sigma: float = Field(1.5, gt=0, description="standard deviation of the Gaussian SSIM window, pixels (field)")

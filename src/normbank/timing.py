@@ -7,10 +7,11 @@ import time
 import numpy as np
 import torch
 
+from .batches import batches_of
 from .config import Config
 from .model.network import build
 from .model.objective import objective
-from .training import accelerator_of, batches_of, precision_of, torch_of_ours
+from .training import accelerator_of, precision_of, torch_of_ours
 
 WARM_UP, TIMED = 1, 2
 

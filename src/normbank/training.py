@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,15 +17,16 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.optim.swa_utils import get_ema_avg_fn
+from torch.utils.data import DataLoader
 
 from . import machine
+from .batches import StepSampler, batches_of
 from .config import Config
-from .defects import Defects
 from .errors import TrainingError
 from .images import Pixels
 from .model.network import Network, build
@@ -65,85 +66,6 @@ class Task(pl.LightningModule):
         optimiser = torch.optim.Adam(self.network.parameters(), lr=known.learning_rate, weight_decay=known.weight_decay)
         cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, known.steps)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
-
-
-class Batches(Dataset[Batch]):
-    """Batch number `step` of a run: a pure function of the seed and the step, so that resuming needs no memory.
-
-    A share `corrupt` of the images is shown with made defects, and asked back without. With `jitter` each is made
-    darker or brighter by up to that share of full scale, input and target alike: another light is no defect.
-    """
-
-    def __init__(
-        self, pixels: Pixels, batch_size: int, seed: int, *, corrupt: float = 0.0, jitter: float = 0.0
-    ) -> None:
-        self.pixels, self.batch_size, self.seed = pixels, batch_size, seed
-        self.corrupt, self.jitter = corrupt, jitter
-        self.defects = Defects(pixels, seed) if corrupt else None
-
-    def __getitem__(self, step: int) -> Batch:
-        places = self.indices(step)
-        clean = self.pixels[places]
-        shown, masks = self._corrupted(clean, places, step)
-        light = self._rng(step, 1).uniform(-self.jitter, self.jitter, (len(places), 1, 1, 1))
-        targets = _to_tensor(clean, light)
-        inputs = targets if self.defects is None else _to_tensor(shown, light)
-        return Batch(inputs, targets, _as_planes(masks))
-
-    def _corrupted(self, clean: Pixels, places: NDArray[np.int64], step: int) -> tuple[Pixels, NDArray[np.float32]]:
-        masks = np.zeros((*clean.shape[:3], 1), np.float32)
-        if self.defects is None:
-            return clean, masks
-        shown = clean.copy()
-        chosen = self._rng(step, 2).random(len(places)) < self.corrupt
-        for row in np.flatnonzero(chosen):
-            made = self.defects.make(int(places[row]), step)
-            shown[row], masks[row, :, :, 0] = made.pixels, made.mask
-        return shown, masks
-
-    def _rng(self, step: int, purpose: int) -> np.random.Generator:
-        """Draws of a step, apart from those of `indices` and of `Defects`, whose seeds have two and three numbers."""
-        return np.random.default_rng([self.seed, step, 0, purpose])
-
-    def indices(self, step: int) -> NDArray[np.int64]:
-        """Positions of the images in batch `step`: one long row of seeded shuffles, cut into batches."""
-        places = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
-        rounds, offsets = np.divmod(places, len(self.pixels))
-        shuffles = {r: np.random.default_rng([self.seed, r]).permutation(len(self.pixels)) for r in np.unique(rounds)}
-        return np.array([shuffles[r][o] for r, o in zip(rounds, offsets, strict=True)])
-
-
-def _to_tensor(pixels: Pixels, light: NDArray[np.float64]) -> Tensor:
-    """Values in [0, 1], each image `light` brighter; what would leave that range is cut, as a camera does."""
-    values = pixels.astype(np.float32) / float(np.iinfo(pixels.dtype).max)
-    return _as_planes(np.clip(values + light.astype(np.float32), 0, 1) if light.any() else values)
-
-
-def _as_planes(values: NDArray[np.float32]) -> Tensor:
-    """[B, S, S, C] -> [B, C, S, S], channels last in memory."""
-    return torch.from_numpy(values).permute(0, 3, 1, 2)
-
-
-def batches_of(pixels: Pixels, known: Train) -> Batches:
-    """The batches that training with these settings sees."""
-    return Batches(pixels, known.batch_size, known.seed, corrupt=known.corrupt, jitter=known.jitter)
-
-
-class StepSampler(Sampler[int]):
-    """The steps up to the next checkpoint: what Lightning calls an epoch here.
-
-    It starts where the trainer's own count of steps stands, so a resumed run goes on with the very next batch.
-    """
-
-    def __init__(self, done: Callable[[], int], every: int, steps: int) -> None:
-        self.done, self.every, self.steps = done, every, steps
-
-    def __len__(self) -> int:
-        return self.every
-
-    def __iter__(self) -> Iterator[int]:
-        start = self.done()
-        return iter(range(start, min(start - start % self.every + self.every, self.steps)))
 
 
 class Journal(pl.Callback):
@@ -217,6 +139,21 @@ class WholeFiles(CheckpointIO):
         Path(path).unlink(missing_ok=True)
 
 
+class KeptAverage(WeightAveraging):
+    """Lightning's own: trains as without, and puts the averaged weights in place at the end.
+
+    At the end of a run that was resumed with no step left, too: Lightning's end of training does not come there.
+    """
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Put them in place."""
+        self.on_train_end(trainer, pl_module)
+
+
+def _averaging(known: Train) -> list[pl.Callback]:
+    return [KeptAverage(avg_fn=get_ema_avg_fn(known.average))] if known.average else []  # type: ignore[no-untyped-call]
+
+
 def _rate(trainer: pl.Trainer) -> float:
     return float(trainer.optimizers[0].param_groups[0]["lr"])
 
@@ -252,7 +189,8 @@ def optimise(
     journal = Journal(identity, known, progress)
     with torch_of_ours(known):
         network = build(config, pixels.shape[3]).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        trainer = _trainer(known, accelerator, precision, [journal, SaveAfterStretch(checkpoint)])
+        callbacks = [journal, *_averaging(known), SaveAfterStretch(checkpoint)]
+        trainer = _trainer(known, accelerator, precision, callbacks)
         _run(trainer, Task(network, known), _loader(pixels, known, trainer), resume_from)
     _check_finite(network, known)
     return Trained(network, tuple(journal.curve), journal.seconds, device_name(accelerator), precision)

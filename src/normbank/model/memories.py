@@ -20,6 +20,8 @@ def partition_memory_bank(settings: Model, level: int, size: int) -> Memory:
         (size, size),
         settings.partitions_at(level),
         settings.items_at(level),
+        columns=settings.columns_at(level),
+        gated=settings.gate,
         **addressing(settings),
     )
 

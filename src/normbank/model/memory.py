@@ -6,6 +6,7 @@ of them, so the network never asks whether there is one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,6 +17,8 @@ from torch.nn import functional
 from ..settings import Model
 
 RAMP = 0.01  # width of the step of the hard shrinkage, in thresholds
+COLDEST = 0.005  # a learnt temperature does not fall below: the softmax would be a choice, and learn no more
+CLOSED = -3.0  # where a gate starts: 5 % of the raw features
 
 
 class Recall(NamedTuple):
@@ -66,7 +69,9 @@ class CutLink(Memory):
         return Recall(features[:, :0], None, features)
 
 
-def address(similarity: Tensor, *, shrinkage: str, threshold: float, renormalise: bool, temperature: float) -> Tensor:
+def address(
+    similarity: Tensor, *, shrinkage: str, threshold: float, renormalise: bool, temperature: float | Tensor
+) -> Tensor:
     """Weights over the last axis from cosines (Eq. 3 and 4).
 
     `similarity` [..., m] in [-1, 1] -> weights [..., m] in [0, 1]. Eq. 3 is a softmax (of cosines / temperature;
@@ -86,7 +91,12 @@ def address(similarity: Tensor, *, shrinkage: str, threshold: float, renormalise
 
 
 class LearntItems(Memory):
-    """Items of the shape `units` + [m, D], learnt by back-propagation, and how they are addressed (`address`)."""
+    """Items of the shape `units` + [m, D], learnt by back-propagation, and how they are addressed (`address`).
+
+    With `learn_temperature` the temperature is learnt, too, and starts at the one given.
+    """
+
+    log_temperature: nn.Parameter | None
 
     def __init__(
         self,
@@ -98,12 +108,22 @@ class LearntItems(Memory):
         threshold: float | None = None,
         renormalise: bool = False,
         temperature: float = 1.0,
+        learn_temperature: bool = False,
     ) -> None:
         super().__init__()
         bound = length**-0.5  # field: MemAE's start
         self.items = nn.Parameter(torch.empty(*units, items, length).uniform_(-bound, bound))
-        self.shrinkage, self.renormalise, self.temperature = shrinkage, renormalise, temperature
+        self.shrinkage, self.renormalise, self.fixed_temperature = shrinkage, renormalise, temperature
+        start = nn.Parameter(torch.tensor(math.log(temperature))) if learn_temperature else None
+        self.register_parameter("log_temperature", start)
         self.threshold = 1 / items if threshold is None else threshold  # paper: delta_m = 1/m
+
+    @property
+    def temperature(self) -> float | Tensor:
+        """What the cosines are divided by."""
+        if self.log_temperature is None:
+            return self.fixed_temperature
+        return self.log_temperature.exp().clamp_min(COLDEST)
 
     def address(self, similarity: Tensor) -> Tensor:
         """Weights [..., m] in [0, 1] from cosines [..., m], as the settings say."""
@@ -123,6 +143,7 @@ def addressing(settings: Model) -> dict[str, Any]:
         "threshold": settings.shrink_threshold,
         "renormalise": settings.renormalise,
         "temperature": settings.temperature,
+        "learn_temperature": settings.learn_temperature,
     }
 
 
@@ -132,23 +153,47 @@ class PartitionMemoryBank(LearntItems):
     Queries are single channels of a partition (Figure 1 (3)), so a unit is shared by all channels. Items are learnt
     by back-propagation with everything else. Shapes: features [B, C, H, W]; items [k, m, (H/k)*W];
     weights [B, C, k, m].
+
+    Beyond the paper: with `columns` c the width is cut, too, into k*c units of items of (H/k)*(W/c) values, row by
+    row; with `gated` what goes on is read + g (features - read), g in 0..1 learnt.
     """
 
-    def __init__(self, size: tuple[int, int], partitions: int, items: int, **addressing: Any) -> None:
-        height, width = size
-        if height % partitions:
-            raise ValueError(f"partitions: expected a divisor of the height {height}, got {partitions}")
-        super().__init__(items, height // partitions * width, units=(partitions,), **addressing)
-        self.partitions, self.item_length = partitions, height // partitions * width
+    gate: nn.Parameter | None
+
+    def __init__(
+        self,
+        size: tuple[int, int],
+        partitions: int,
+        items: int,
+        *,
+        columns: int = 1,
+        gated: bool = False,
+        **addressing: Any,
+    ) -> None:
+        for name, count, side in (("partitions", partitions, "height"), ("columns", columns, "width")):
+            if size[side == "width"] % count:
+                raise ValueError(f"{name}: expected a divisor of the {side} {size[side == 'width']}, got {count}")
+        unit_size = size[0] // partitions, size[1] // columns
+        super().__init__(items, unit_size[0] * unit_size[1], units=(partitions * columns,), **addressing)
+        self.partitions, self.columns, self.unit_size = partitions, columns, unit_size
+        self.register_parameter("gate", nn.Parameter(torch.tensor(CLOSED)) if gated else None)
+
+    @property
+    def item_length(self) -> int:
+        """Values of an item: (H/k)*W where the width is whole."""
+        return self.unit_size[0] * self.unit_size[1]
 
     def forward(self, features: Tensor) -> Recall:
         """Eq. 2 to 5 for features [B, C, H, W] of the size it was made for."""
         batch, channels, _, _ = features.shape
         queries = self._partition(features)
         weights = self._weights(queries)
-        read = torch.bmm(weights, self.items)  # Eq. 5: the items as they are
-        assembled = self._assemble(read, features.shape)
-        return Recall(assembled, weights.reshape(self.partitions, batch, channels, -1).permute(1, 2, 0, 3), assembled)
+        read = self._assemble(torch.bmm(weights, self.items), features.shape)  # Eq. 5: the items as they are
+        per_query = weights.reshape(self.items.shape[0], batch, channels, -1).permute(1, 2, 0, 3)
+        return Recall(self._gated(features, read), per_query, read)
+
+    def _gated(self, features: Tensor, read: Tensor) -> Tensor:
+        return read if self.gate is None else read + torch.sigmoid(self.gate) * (features - read)
 
     def _weights(self, queries: Tensor) -> Tensor:
         """Weights [k, B*C, m], always in 32 bits: they differ from 1/m in digits that bfloat16 does not hold."""
@@ -159,13 +204,14 @@ class PartitionMemoryBank(LearntItems):
         return self.address(products / lengths.clamp_min(1e-12))
 
     def _partition(self, features: Tensor) -> Tensor:
-        """[B, C, H, W] -> queries [k, B*C, (H/k)*W]: one a channel and partition (Figure 1 (3))."""
-        batch, channels, height, width = features.shape
-        parts = features.reshape(batch, channels, self.partitions, height // self.partitions, width)
-        return parts.permute(2, 0, 1, 3, 4).reshape(self.partitions, batch * channels, self.item_length)
+        """[B, C, H, W] -> queries [k*c, B*C, (H/k)*(W/c)]: one a channel and partition (Figure 1 (3))."""
+        batch, channels, _, _ = features.shape
+        height, width = self.unit_size
+        parts = features.reshape(batch, channels, self.partitions, height, self.columns, width)
+        return parts.permute(2, 4, 0, 1, 3, 5).reshape(-1, batch * channels, self.item_length)
 
     def _assemble(self, read: Tensor, shape: torch.Size) -> Tensor:
-        """[k, B*C, (H/k)*W] -> [B, C, H, W]: the partitions back where they came from."""
+        """[k*c, B*C, (H/k)*(W/c)] -> [B, C, H, W]: the partitions back where they came from."""
         batch, channels, height, width = shape
-        parts = read.reshape(self.partitions, batch, channels, height // self.partitions, width)
-        return parts.permute(1, 0, 3, 4, 2).reshape(batch, height, width, channels).permute(0, 3, 1, 2)
+        parts = read.reshape(self.partitions, self.columns, batch, channels, *self.unit_size)
+        return parts.permute(2, 0, 4, 1, 5, 3).reshape(batch, height, width, channels).permute(0, 3, 1, 2)

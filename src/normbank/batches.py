@@ -1,0 +1,120 @@
+"""What training is shown: batches, each a function of the seed and the step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from .defects import Defects
+from .images import Pixels
+from .model.objective import Batch
+from .settings import Train
+from .symmetry import MIRRORS, Mirror, mirrors
+
+
+class Batches(Dataset[Batch]):
+    """Batch number `step` of a run: a pure function of the seed and the step, so that resuming needs no memory.
+
+    A share `corrupt` of the images is shown with made defects, and asked back without. With `jitter` each is made
+    darker or brighter by up to that share of full scale, input and target alike: another light is no defect. Each of
+    `mirrors` (names of `symmetry.MIRRORS`) is put before half of the images, defects and all.
+    """
+
+    def __init__(
+        self,
+        pixels: Pixels,
+        batch_size: int,
+        seed: int,
+        *,
+        corrupt: float = 0.0,
+        jitter: float = 0.0,
+        mirrors: Sequence[str] = (),
+    ) -> None:
+        self.pixels, self.batch_size, self.seed = pixels, batch_size, seed
+        self.corrupt, self.jitter, self.mirrors = corrupt, jitter, mirrors
+        self.defects = Defects(pixels, seed) if corrupt else None
+
+    def __getitem__(self, step: int) -> Batch:
+        places = self.indices(step)
+        clean = self.pixels[places]
+        shown, masks = self._corrupted(clean, places, step)
+        for number, mirror in enumerate(self.mirrors):
+            turned = self._rng(step, 3 + number).random(len(places)) < 0.5
+            shown, clean, masks = (_mirrored(values, MIRRORS[mirror], turned) for values in (shown, clean, masks))
+        light = self._rng(step, 1).uniform(-self.jitter, self.jitter, (len(places), 1, 1, 1))
+        targets = _to_tensor(clean, light)
+        inputs = targets if self.defects is None else _to_tensor(shown, light)
+        return Batch(inputs, targets, _as_planes(masks))
+
+    def _corrupted(self, clean: Pixels, places: NDArray[np.int64], step: int) -> tuple[Pixels, NDArray[np.float32]]:
+        masks = np.zeros((*clean.shape[:3], 1), np.float32)
+        if self.defects is None:
+            return clean, masks
+        shown = clean.copy()
+        chosen = self._rng(step, 2).random(len(places)) < self.corrupt
+        for row in np.flatnonzero(chosen):
+            made = self.defects.make(int(places[row]), step)
+            shown[row], masks[row, :, :, 0] = made.pixels, made.mask
+        return shown, masks
+
+    def _rng(self, step: int, purpose: int) -> np.random.Generator:
+        """Draws of a step, apart from those of `indices` and of `Defects`, whose seeds have two and three numbers."""
+        return np.random.default_rng([self.seed, step, 0, purpose])
+
+    def indices(self, step: int) -> NDArray[np.int64]:
+        """Positions of the images in batch `step`: one long row of seeded shuffles, cut into batches."""
+        places = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        rounds, offsets = np.divmod(places, len(self.pixels))
+        shuffles = {r: np.random.default_rng([self.seed, r]).permutation(len(self.pixels)) for r in np.unique(rounds)}
+        return np.array([shuffles[r][o] for r, o in zip(rounds, offsets, strict=True)])
+
+
+def _mirrored(values: NDArray[Any], mirror: Mirror, turned: NDArray[np.bool_]) -> NDArray[Any]:
+    """Images or masks [B, S, S, C], those `turned` in the mirror."""
+    return np.where(turned[:, None, None, None], mirror(values), values)
+
+
+def _to_tensor(pixels: Pixels, light: NDArray[np.float64]) -> Tensor:
+    """Values in [0, 1], each image `light` brighter; what would leave that range is cut, as a camera does."""
+    values = pixels.astype(np.float32) / float(np.iinfo(pixels.dtype).max)
+    return _as_planes(np.clip(values + light.astype(np.float32), 0, 1) if light.any() else values)
+
+
+def _as_planes(values: NDArray[np.float32]) -> Tensor:
+    """[B, S, S, C] -> [B, C, S, S], channels last in memory."""
+    return torch.from_numpy(values).permute(0, 3, 1, 2)
+
+
+def batches_of(pixels: Pixels, known: Train) -> Batches:
+    """The batches that training with these settings sees."""
+    return Batches(
+        pixels,
+        known.batch_size,
+        known.seed,
+        corrupt=known.corrupt,
+        jitter=known.jitter,
+        mirrors=mirrors(pixels, known.flips),
+    )
+
+
+class StepSampler(Sampler[int]):
+    """The steps up to the next checkpoint: what Lightning calls an epoch here.
+
+    It starts where the trainer's own count of steps stands, so a resumed run goes on with the very next batch.
+    """
+
+    def __init__(self, done: Callable[[], int], every: int, steps: int) -> None:
+        self.done, self.every, self.steps = done, every, steps
+
+    def __len__(self) -> int:
+        return self.every
+
+    def __iter__(self) -> Iterator[int]:
+        start = self.done()
+        return iter(range(start, min(start - start % self.every + self.every, self.steps)))

@@ -1,0 +1,61 @@
+"""Which mirrors leave good images what they are, found from the images alone. Numpy only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .images import Pixels
+
+Mirror = Callable[[NDArray[Any]], NDArray[Any]]
+MIRRORS: dict[str, Mirror] = {  # images [N, S, S, C]
+    "left-right": lambda images: images[:, :, ::-1],
+    "up-down": lambda images: images[:, ::-1],
+}
+GRID, LOOKED_AT = 32, 200  # cells a side, images
+FARTHER = 0.6  # share of images that a mirror takes away from the others, above which it is none of theirs
+
+
+def mirrors(pixels: Pixels, asked: str) -> tuple[str, ...]:
+    """The names of MIRRORS that `train.flips` comes to for images [N, S, S, C]."""
+    if asked == "auto":
+        return found(pixels)
+    return tuple(MIRRORS) if asked == "both" else tuple(name for name in MIRRORS if name == asked)
+
+
+def found(pixels: Pixels) -> tuple[str, ...]:
+    """The mirrors under which images [N, S, S, C] stay as near to their like as they are.
+
+    An image that is typical of its kind has another near it. If its mirror image is as near to one, as often as not,
+    the kind does not know left from right. None for fewer than three images.
+    """
+    if len(pixels) < 3:
+        return ()
+    chosen = np.linspace(0, len(pixels) - 1, min(LOOKED_AT, len(pixels))).round().astype(int)
+    cells = _cells(pixels[chosen])
+    near = _nearest(cells, cells)
+    return tuple(name for name, mirror in MIRRORS.items() if _share(_nearest(mirror(cells), cells), near) <= FARTHER)
+
+
+def _share(mirrored: NDArray[np.float64], near: NDArray[np.float64]) -> float:
+    return float(np.mean(mirrored > near * (1 + 1e-9)))
+
+
+def _cells(pixels: Pixels) -> NDArray[np.float64]:
+    """Means over a grid, [N, G, G, C], without each image's own brightness, which no mirror changes."""
+    size = pixels.shape[1]
+    edges = np.linspace(0, size, min(GRID, size) + 1).astype(int)
+    sums = np.add.reduceat(np.add.reduceat(pixels.astype(np.float64), edges[:-1], axis=1), edges[:-1], axis=2)
+    cells = sums / np.multiply.outer(np.diff(edges), np.diff(edges))[None, :, :, None]
+    return np.asarray(cells - cells.mean(axis=(1, 2), keepdims=True))
+
+
+def _nearest(images: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Squared distance of each of `images` to the nearest of `others` that is not the one of the same place."""
+    a, b = images.reshape(len(images), -1), others.reshape(len(others), -1)
+    squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T
+    np.fill_diagonal(squares, np.inf)
+    return np.asarray(squares.min(axis=1))
