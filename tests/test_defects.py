@@ -98,6 +98,16 @@ def test_a_single_kind_is_made_where_it_can_be(kind: str) -> None:
     assert kinds.count(kind) >= 19
 
 
+@pytest.mark.parametrize("kind", ["swap", "poisson", "erase"])
+def test_what_shows_as_specks_alone_gives_way(kind: str) -> None:
+    """Grain whose changes are mostly below VISIBLE: another piece of it, or none, is no defect that one could learn."""
+    grain = np.random.default_rng(0).normal(128, 4, (4, 64, 64, 1)).clip(0, 255).astype(np.uint8)
+    made = [Defects(grain, seed=1, kinds=(kind,)).make(number % 4, number) for number in range(30)]
+    changed = [int((one.pixels != grain[number % 4]).sum()) for number, one in enumerate(made)]
+    assert all(one.mask.sum() >= 0.4 * count for one, count in zip(made, changed, strict=True))
+    assert [one.kind for one in made].count("plain") > 25
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_one_or_two_images_are_enough(count: int) -> None:
     maker = Defects(textures(count=count), seed=0)
