@@ -57,6 +57,7 @@ def _trained_otherwise() -> Iterator[Ingredient]:
         "partitions in both directions": {"model.partitions": [4, 4, 4, 4], "model.columns": [4, 4, 4, 2]},
         "finer partitions above, whole below": {"model.partitions": [32, 16, 4, 1]},
         "gate": {"model.gate": True},
+        "exposure": {"train.exposure": 0.3},
         "mirrors": {"train.flips": "auto"},
         "averaged weights": {"train.average": 0.99},
         "edges input": {"model.edges": True},

@@ -183,10 +183,36 @@ def test_jitter_of_corrupted_images_shifts_both_alike_and_is_cut_at_black_and_wh
     assert cut > 0
 
 
+def test_exposure_multiplies_input_and_target_by_the_same_within_its_bounds() -> None:
+    grey = np.full((10, 8, 8, 3), 100, np.uint8)
+    batches, gains = restoring(grey, batch=50, exposure=0.3), []
+    for step in range(6):
+        batch = batches[step]
+        assert batch.inputs is batch.targets
+        per_image = batch.targets.amax(dim=(1, 2, 3))
+        assert torch.equal(per_image, batch.targets.amin(dim=(1, 2, 3)))
+        gains += (per_image / (100 / 255)).tolist()
+    assert 0.7 <= min(gains) < 0.72
+    assert 1.28 < max(gains) <= 1.3
+    assert np.std(gains) == pytest.approx(0.3 / 3**0.5, rel=0.1)  # uniform
+    white = restoring(np.full((10, 8, 8, 3), 250, np.uint8), batch=50, exposure=0.3)[0].targets
+    assert white.max() == 1  # cut
+
+
+def test_both_lights_by_hand_and_jitter_is_what_it_was() -> None:
+    pixels, (step, size) = images(), (4, 6)
+    rng = np.random.default_rng([1, step, 0, 1])
+    offsets, gains = rng.uniform(-0.1, 0.1, size), 1 + rng.uniform(-0.2, 0.2, size)
+    batches = restoring(jitter=0.1, exposure=0.2)
+    for row, place in enumerate(batches.indices(step)):
+        wanted = (pixels[place] / 255 * gains[row] + offsets[row]).clip(0, 1).transpose(2, 0, 1)
+        np.testing.assert_allclose(batches[step].targets[row].numpy(), wanted, atol=1e-6)
+
+
 def test_settings_reach_the_batches() -> None:
-    known = tiny_config(train__corrupt=0.4, train__jitter=0.1, train__seed=7).train
+    known = tiny_config(train__corrupt=0.4, train__jitter=0.1, train__exposure=0.2, train__seed=7).train
     pixels = images()
-    assert_same_batch(batches_of(pixels, known)[3], Batches(pixels, 4, 7, corrupt=0.4, jitter=0.1)[3])
+    assert_same_batch(batches_of(pixels, known)[3], Batches(pixels, 4, 7, corrupt=0.4, jitter=0.1, exposure=0.2)[3])
     assert batches_of(pixels, tiny_config().train).defects is None
 
 

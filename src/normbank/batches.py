@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,12 +18,25 @@ from .settings import Train
 from .symmetry import MIRRORS, Mirror, mirrors
 
 
+class Light(NamedTuple):
+    """A change of light of each image: values times `gains` plus `offsets`, both [B, 1, 1, 1]."""
+
+    gains: NDArray[np.float64]
+    offsets: NDArray[np.float64]
+
+    @property
+    def is_none(self) -> bool:
+        """Whether it changes nothing."""
+        return bool((self.gains == 1).all() and not self.offsets.any())
+
+
 class Batches(Dataset[Batch]):
     """Batch number `step` of a run: a pure function of the seed and the step, so that resuming needs no memory.
 
     A share `corrupt` of the images is shown with made defects, and asked back without. With `jitter` each is made
-    darker or brighter by up to that share of full scale, input and target alike: another light is no defect. Each of
-    `mirrors` (names of `symmetry.MIRRORS`) is put before half of the images, defects and all.
+    darker or brighter by up to that share of full scale, and with `exposure` its values are multiplied by up to that
+    share more or less, input and target alike: another light is no defect. Each of `mirrors` (names of
+    `symmetry.MIRRORS`) is put before half of the images, defects and all.
     """
 
     def __init__(
@@ -34,10 +47,11 @@ class Batches(Dataset[Batch]):
         *,
         corrupt: float = 0.0,
         jitter: float = 0.0,
+        exposure: float = 0.0,
         mirrors: Sequence[str] = (),
     ) -> None:
         self.pixels, self.batch_size, self.seed = pixels, batch_size, seed
-        self.corrupt, self.jitter, self.mirrors = corrupt, jitter, mirrors
+        self.corrupt, self.jitter, self.exposure, self.mirrors = corrupt, jitter, exposure, mirrors
         self.defects = Defects(pixels, seed) if corrupt else None
 
     def __getitem__(self, step: int) -> Batch:
@@ -47,10 +61,16 @@ class Batches(Dataset[Batch]):
         for number, mirror in enumerate(self.mirrors):
             turned = self._rng(step, 3 + number).random(len(places)) < 0.5
             shown, clean, masks = (_mirrored(values, MIRRORS[mirror], turned) for values in (shown, clean, masks))
-        light = self._rng(step, 1).uniform(-self.jitter, self.jitter, (len(places), 1, 1, 1))
+        light = self._light(step)
         targets = _to_tensor(clean, light)
         inputs = targets if self.defects is None else _to_tensor(shown, light)
         return Batch(inputs, targets, _as_planes(masks))
+
+    def _light(self, step: int) -> Light:
+        """Of each image of a batch; the offsets are drawn as they were before there were gains."""
+        shape, rng = (self.batch_size, 1, 1, 1), self._rng(step, 1)
+        offsets = rng.uniform(-self.jitter, self.jitter, shape)
+        return Light(1 + rng.uniform(-self.exposure, self.exposure, shape), offsets)
 
     def _corrupted(self, clean: Pixels, places: NDArray[np.int64], step: int) -> tuple[Pixels, NDArray[np.float32]]:
         masks = np.zeros((*clean.shape[:3], 1), np.float32)
@@ -80,10 +100,12 @@ def _mirrored(values: NDArray[Any], mirror: Mirror, turned: NDArray[np.bool_]) -
     return np.where(turned[:, None, None, None], mirror(values), values)
 
 
-def _to_tensor(pixels: Pixels, light: NDArray[np.float64]) -> Tensor:
-    """Values in [0, 1], each image `light` brighter; what would leave that range is cut, as a camera does."""
+def _to_tensor(pixels: Pixels, light: Light) -> Tensor:
+    """Values in [0, 1] in another light; what would leave that range is cut, as a camera does."""
     values = pixels.astype(np.float32) / float(np.iinfo(pixels.dtype).max)
-    return _as_planes(np.clip(values + light.astype(np.float32), 0, 1) if light.any() else values)
+    if light.is_none:
+        return _as_planes(values)
+    return _as_planes(np.clip(values * light.gains.astype(np.float32) + light.offsets.astype(np.float32), 0, 1))
 
 
 def _as_planes(values: NDArray[np.float32]) -> Tensor:
@@ -99,6 +121,7 @@ def batches_of(pixels: Pixels, known: Train) -> Batches:
         known.seed,
         corrupt=known.corrupt,
         jitter=known.jitter,
+        exposure=known.exposure,
         mirrors=mirrors(pixels, known.flips),
     )
 

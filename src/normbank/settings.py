@@ -174,6 +174,12 @@ class Train(Frozen):
         le=0.5,
         description="largest change of brightness in training, of full scale, asked back as it is (ours)",
     )
+    exposure: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="largest change of exposure in training, a share of an image's values, asked back as it is (ours)",
+    )
     flips: Literal["none", "auto", "left-right", "up-down", "both"] = Field(
         "none", description="mirrors put before half of the images; auto: those that leave the good images alike (ours)"
     )
