@@ -30,7 +30,7 @@ COUNTS = {
     "fig9": 5 * 15,
     "tile": 9,
     "own": 2 * 13,
-    "ablation": 22 * 3,
+    "ablation": 29 * 3,
 }
 
 
