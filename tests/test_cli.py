@@ -112,8 +112,13 @@ def test_info(run, tiny_model):
     assert came.code == 0
     assert came.err == ""
     size = tiny_model.stat().st_size / 2**20
-    for text in (f"{tiny_model}: {size:.1f} MiB, format 1", "preset     paper-small, 3 steps, seed 0",
-                 "32 x 32, 3 channels", "from 12 held-out normals, false-alarm rate 7.69%", "12 images of tiny"):  # fmt: skip
+    for text in (
+        f"{tiny_model}: {size:.1f} MiB, format 1",
+        "preset     paper-small, 3 steps, seed 0",
+        "32 x 32, 3 channels",
+        "from 12 held-out normals, false-alarm rate 7.69%",
+        "12 images of tiny",
+    ):
         assert text in came.out
     whole = json.loads(run("info", tiny_model, "--json").out)
     assert whole == read_bundle(tiny_model).manifest
