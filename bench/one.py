@@ -20,7 +20,7 @@ from bench.runs import SHIFTED, Identity, data_folder
 from bench.selection import select
 from normbank import images
 from normbank.bundle import Bundle, read_bundle, write_atomically
-from normbank.config import Config
+from normbank.config import Config, completed
 from normbank.data.open import open_dataset
 from normbank.data.samples import Dataset
 from normbank.detector import Detector
@@ -115,9 +115,7 @@ def _as_before(config: Config, model: Path) -> Config:
     """On which device a finished model was trained, and for which score, is no reason to train it again."""
     before = read_bundle(model).manifest["settings"]
     same = {name: before["train"][name] for name in ("device", "precision", "threads")}
-    score = Score.model_validate(
-        {name: before["score"][name] for name in Score.model_fields if name in before["score"]}
-    )
+    score = Score.model_validate(completed(before)["score"])
     return config.model_copy(update={"train": config.train.model_copy(update=same), "score": score})
 
 

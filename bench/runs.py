@@ -14,6 +14,7 @@ from bench.budgets import settings
 from bench.paper import MNIST, OCT, Cell, Settings
 from bench.stored import read_result
 from normbank.bundle import write_atomically
+from normbank.config import GROUPS, completed
 
 METRICS = ("image_AUROC", "image_AP", "image_F1Max", "pixel_AUROC", "pixel_AP", "AUPRO", "brightness_AUROC")
 CHOSEN_BY = ("image_AUROC", "pixel_AUROC", "AUPRO")  # measured on the selection set
@@ -115,12 +116,13 @@ def _metrics(values: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def differences(found: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[tuple[str, Any, Any], ...]:
-    """(name, found, own) of every setting that decides a result and differs; one newer than `found` does not."""
-    names = ((group, name) for group in ("data", "model", "train", "score") for name in own[group])
+    """(name, found, own) of every setting that decides a result and differs; one newer than `found` had its default."""
+    found = completed(found)
+    names = ((group, name) for group in GROUPS for name in own[group])
     return tuple(
         (f"{group}.{name}", found[group][name], own[group][name])
         for group, name in names
-        if f"{group}.{name}" not in CIRCUMSTANCE and name in found[group] and found[group][name] != own[group][name]
+        if f"{group}.{name}" not in CIRCUMSTANCE and found[group][name] != own[group][name]
     )
 
 

@@ -17,7 +17,7 @@ from tiny import SETTINGS, save, tiny_config, weave
 
 from normbank import detector as detectors
 from normbank import fitting, machine, timing, training
-from normbank.bundle import Bundle, read_bundle
+from normbank.bundle import Bundle, read_bundle, write_bundle
 from normbank.calibration import Calibration
 from normbank.config import Config
 from normbank.data.open import open_dataset
@@ -511,6 +511,21 @@ def test_a_finished_run_of_other_settings_or_images_is_refused(
     model.write_bytes(model.read_bytes()[:1000])
     with pytest.raises(BundleError, match="damaged"):
         cheap(dataset, tmp_path / "run", resume=True)
+
+
+def test_a_finished_run_of_a_version_with_fewer_settings_stays_finished(
+    tmp_path: Path, cheap: Cheap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = good(tmp_path / "data", 12)
+    model = cheap(dataset, tmp_path / "run")
+    older = read_bundle(model)
+    for group, name in (("model", "gate"), ("train", "exposure"), ("score", "parts")):
+        del older.manifest["settings"][group][name]
+    write_bundle(model, older)
+    no_training(monkeypatch)
+    assert cheap(dataset, tmp_path / "run", resume=True) == model
+    with pytest.raises(OtherRunError, match=r"\(model.gate was False and is True\)"):
+        cheap(dataset, tmp_path / "run", tiny_config(train__steps=6, model__gate=True), resume=True)
 
 
 def test_resume_with_nothing_there_says_so_and_trains(

@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 from .errors import ConfigError
 from .settings import Data, Frozen, Model, Score, Train
 
+GROUPS = ("data", "model", "train", "score")  # of the settings
 _PART_NEEDS: dict[str, str] = {"head": "head_width", "latent": "critic_width", "memory": "memory_levels"}
 
 
@@ -33,6 +34,16 @@ class Config(Frozen):
         for check in (_parts_can_be_made, _sizes_fit, _trunk_fits, _memories_can_read, _companions_can_learn):
             check(self)
         return self
+
+
+def completed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as a manifest of any version holds them, those younger than it at their defaults.
+
+    A new setting's default leaves everything as it was before there was one, so that finished models stay what they
+    are.
+    """
+    whole = Config().model_dump(mode="json")
+    return {name: {**whole[name], **value} if name in GROUPS else value for name, value in settings.items()}
 
 
 def _expect(holds: bool, field: str, expected: str, came: object) -> None:

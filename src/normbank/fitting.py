@@ -20,7 +20,7 @@ from . import machine, timing
 from .advice import Outlook, advise, plan
 from .bundle import read_bundle, write_atomically, write_bundle
 from .calibration import Calibration
-from .config import Config
+from .config import GROUPS, Config, completed
 from .data.cache import Cache, open_cache
 from .data.loading import Loaded, find_spec, load_all
 from .data.samples import Dataset, Sample
@@ -49,7 +49,6 @@ FEWEST = 10
 DIM = 0.25  # largest value, of full scale, below which images use too little of their depth
 LOOKED_UP = 20  # files whose size is looked up for the advice
 MEASURED = 100  # steps left, above which it is worth measuring how long one takes
-GROUPS = ("data", "model", "train", "score")  # of the settings
 
 
 @dataclass(frozen=True)
@@ -267,7 +266,8 @@ def _identity(settings: dict[str, Any], images: dict[str, Any]) -> Identity:
 
     `settings` as a Config dumps them, `images` as `_images_record` gives them: what a manifest holds too.
     """
-    told = {f"{group}.{name}": value for group in GROUPS for name, value in settings[group].items()}
+    whole = completed(settings)
+    told = {f"{group}.{name}": value for group in GROUPS for name, value in whole[group].items()}
     del told["train.checkpoint_every"]
     seen = hashlib.sha256(" ".join(images["seen"]).encode()).hexdigest()
     trained_on = images["fingerprint"][:12]
