@@ -1,11 +1,11 @@
-"""The table of ingredients: a row each, the data sets side by side. It stands in bench/README.md and docs/method.md."""
+"""Tables whose data stand side by side, a row each ingredient or cause; that of ingredients in docs/method.md, too."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from bench.budgets import BUDGETS
-from bench.lines import Line, all_lines, made
+from bench.lines import Line, all_lines, made, seed_means
 from bench.paper import TABLES, Cell
 from bench.runs import Stored, current
 from bench.text import plain, spread, table
@@ -16,29 +16,51 @@ SHORT = {
     "selection_image_AUROC": "selection",
     "image_AUROC_shifted": "shifted",
 }
-LEGEND = (
+LEGEND = (  # of the ingredients
     "AUROC in percent. image, pixel: on the test images. selection: by image, good images that were held out of "
     "training against made defects on them (`python -m bench.selection`); choices rest on this column. shifted: by "
     "image, each test image as a whole brighter or darker by up to 5 % of full scale. Mean and range over seeds; -: "
     "not run."
 )
+LEGENDS = {
+    "ablation": LEGEND,
+    "mnist": (
+        "Image AUROC in percent on the 10,000 test images, each digit as the normal one. A row changes what it names "
+        "and nothing else; those that begin with score rescore the model of the row they name. sharp: hard "
+        "shrinkage, renormalised, temperature 0.02. The mean is over the digits that every row with a result has."
+    ),
+}
 NOT_RUN = "Not run yet: `python -m bench run ablation`."
 
 
 def side_by_side(name: str, lines: Sequence[Line]) -> str:
     """A table whose data are columns: those of the lines, each with the table's metrics."""
     data = list(dict.fromkeys(line.data for line in lines))
-    header = ["row", *(f"{one} {SHORT[metric]}" for one in data for metric in TABLES[name].metrics)]
+    metrics = TABLES[name].metrics
     rows: dict[str, dict[str, Line]] = {}
     for line in lines:
         rows.setdefault(line.cell.row, {})[line.data] = line
+    common = _in_every_row(rows.values(), data) if len(metrics) == 1 else []
+    means = [f"mean of {len(common)}"] if len(common) > 1 else []
+    header = ["row", *means, *(f"{one} {SHORT[metric]}" for one in data for metric in metrics)]
     return table(
-        [*header, "seeds", "made of"], (_row(name, row, [known[one] for one in data]) for row, known in rows.items())
+        [*header, "seeds", "made of"],
+        (_row(name, row, [known[one] for one in data], common if means else []) for row, known in rows.items()),
     )
 
 
-def _row(name: str, row: str, lines: Sequence[Line]) -> list[str]:
-    figures = [spread([*line.by_seed(metric).values()]) for line in lines for metric in TABLES[name].metrics]
+def _in_every_row(rows: Iterable[Mapping[str, Line]], data: Sequence[str]) -> list[str]:
+    """The data of which every row that has a result has one."""
+    run = [known for known in rows if any(line.stored for line in known.values())]
+    return [one for one in data if all(known[one].stored for known in run)]
+
+
+def _row(name: str, row: str, lines: Sequence[Line], common: Sequence[str]) -> list[str]:
+    metrics = TABLES[name].metrics
+    figures = [spread([*line.by_seed(metric).values()]) for line in lines for metric in metrics]
+    if common:
+        shared = [line.by_seed(metrics[0]) for line in lines if line.data in common]
+        figures.insert(0, spread(seed_means(shared)))
     counts = [str(len(line.stored)) for line in lines]
     return [row, *figures, ", ".join(counts if len(set(counts)) > 1 else counts[:1]), made_of(lines[0].cell)]
 

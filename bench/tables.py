@@ -56,7 +56,7 @@ def _section(
     with_result = {line.cell.data for line in found}
     shown = [line for line in lines if line.cell.data in with_result]
     if TABLES[name].wide:
-        parts = [head, ablated.LEGEND, "", ablated.side_by_side(name, shown)]
+        parts = [head, ablated.LEGENDS[name], "", ablated.side_by_side(name, shown)]
     else:
         parts = [head, _grid(name, budget, shown)]
     if name == "own":

@@ -14,7 +14,7 @@ from normbank.presets import preset
 REPO = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPO))  # bench stands outside the package
 
-from bench import ablated, ablation, comparison, paper, peers, report, runs, tables  # noqa: E402
+from bench import ablated, ablation, comparison, digits, paper, peers, report, runs, tables  # noqa: E402
 
 
 def put(folder, table, row, data, seed, budget="paper", **metrics):
@@ -120,6 +120,42 @@ def test_the_table_of_ingredients_by_hand(tmp_path):
     assert by_row["edges input"] == [*["-"] * 8, "0", "`small`, model.edges True"]
     assert page.startswith("AUROC in percent. image, pixel: on the test images. selection:")
     assert "Budget paper: the preset as it is. Trained on a processor (32-true); commits abc123." in page
+
+
+# --- The causes on MNIST ---------------------------------------------------------------------------------------------
+
+
+def test_every_cause_is_one_row_and_the_first_is_table_two():
+    cells = paper.cells("mnist", ["3"], [0])
+    own = [runs.identity(cell, "quick") for cell in cells]
+    assert len({cell.row for cell in cells}) == len({one.slug for one in own}) == len(list(digits.rows()))
+    assert len({one.training.slug for one in own}) == 11
+    (printed,) = paper.cells("II", ["3"], [0])
+    assert own[0].slug == runs.identity(printed, "quick").slug
+
+
+def test_a_cause_changes_what_it_names_alone():
+    settings = {cell.row: (cell.overrides, cell.score) for cell in paper.cells("mnist", ["3"], [0])}
+    sharp = {"model.shrinkage": "hard", "model.renormalise": True, "model.temperature": 0.02}
+    assert settings["as printed"] == ({}, {})
+    assert settings["addressing: sharp"] == (sharp, {})
+    assert settings["width: a quarter, sharp"] == ({"model.widths": [4, 8, 16], **sharp}, {})
+    assert settings["length: a third"] == ({"train.steps": 100}, {})
+    assert settings["score: squared; addressing: sharp"] == (sharp, {"score.parts": ["squared"]})
+
+
+def test_the_mean_of_causes_is_over_the_digits_that_every_row_has(tmp_path):
+    for row, values in (("as printed", (0.7, 0.8, 0.9)), ("length: a third", (0.5, 0.6))):
+        for digit, value in zip("258", values, strict=False):
+            put(tmp_path, "mnist", row, digit, 0, "quick", image_AUROC=value)
+    (text,) = [one for one in tables.sections(runs.read_cells(tmp_path), set()) if "What keeps MNIST" in one]
+    header, _, *found = rows(text)
+    assert header == ["row", "mean of 2", "mnist 2 image", "mnist 5 image", "mnist 8 image", "seeds", "made of"]
+    by_row = {row[0]: row[1:-1] for row in found}
+    assert by_row["as printed"] == ["75.0", "70.0", "80.0", "90.0", "1"]
+    assert by_row["length: a third"] == ["55.0", "50.0", "60.0", "-", "1, 1, 0"]
+    assert by_row["place: no memory"] == ["-", "-", "-", "-", "0"]
+    assert "The mean is over the digits that every row with a result has." in text
 
 
 def test_budgets_of_ingredients_are_apart_and_the_trial_is_left_out(tmp_path):

@@ -1,0 +1,49 @@
+"""What keeps the paper's method from its printed value on MNIST: a row a cause, changed alone or with a sharp read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from bench.ablation import Ingredient
+
+PRESET = "paper-mnist"
+SHARP: dict[str, Any] = {"model.shrinkage": "hard", "model.renormalise": True, "model.temperature": 0.02}
+BOTTLENECK: dict[str, Any] = {  # a memory where nothing passes it by
+    "model.lateral": False,
+    "model.memory_levels": 1,
+    "model.memory_at": [3],
+    "model.partitions": [1],
+    "model.items": [10],
+}
+NO_MEMORY: dict[str, Any] = {
+    "model.memory": "none",
+    "model.memory_levels": 0,
+    "model.partitions": [],
+    "model.items": [],
+}
+NARROW: dict[str, Any] = {"model.widths": [4, 8, 16]}
+SQUARED: dict[str, Any] = {"score.parts": ["squared"]}
+SSIM: dict[str, Any] = {"score.parts": ["ssim"]}
+
+
+def rows() -> Iterator[Ingredient]:
+    """As printed; then addressing, place, width, length and loss, which are trained; then the score, which is not."""
+    trained: dict[str, dict[str, Any]] = {
+        "as printed": {},
+        "addressing: hard, renormalised": {**SHARP, "model.temperature": 1},
+        "addressing: sharp": SHARP,
+        "place: bottleneck alone": BOTTLENECK,
+        "place: bottleneck alone, sharp": {**BOTTLENECK, **SHARP},
+        "place: no memory": NO_MEMORY,
+        "place: no memory, no lateral links": {**NO_MEMORY, "model.lateral": False},
+        "width: a quarter": NARROW,
+        "width: a quarter, sharp": {**NARROW, **SHARP},
+        "length: a third": {"train.steps": 100},
+        "loss: SSIM ten times": {"train.ssim_weight": 1},
+    }
+    for row, overrides in trained.items():
+        yield Ingredient(row, PRESET, overrides, {})
+    for row in ("as printed", "addressing: sharp", "place: bottleneck alone, sharp", "width: a quarter, sharp"):
+        for name, score in {"no histogram": {"score.delta_h": 0}, "squared": SQUARED, "SSIM": SSIM}.items():
+            yield Ingredient(f"score: {name}; {row}", PRESET, trained[row], score)
