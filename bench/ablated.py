@@ -26,8 +26,9 @@ LEGENDS = {
     "ablation": LEGEND,
     "mnist": (
         "Image AUROC in percent on the 10,000 test images, each digit as the normal one. A row changes what it names "
-        "and nothing else; those that begin with score rescore the model of the row they name. sharp: hard "
-        "shrinkage, renormalised, temperature 0.02. The mean is over the digits that every row with a result has."
+        "and nothing else; those that end with a score judge the model of the row they begin with by it. sharp: "
+        "hard shrinkage, renormalised, temperature 0.02. The mean is over the digits that every row with a result has, "
+        "and the seeds are those of these digits."
     ),
 }
 NOT_RUN = "Not run yet: `python -m bench run ablation`."
@@ -58,10 +59,10 @@ def _in_every_row(rows: Iterable[Mapping[str, Line]], data: Sequence[str]) -> li
 def _row(name: str, row: str, lines: Sequence[Line], common: Sequence[str]) -> list[str]:
     metrics = TABLES[name].metrics
     figures = [spread([*line.by_seed(metric).values()]) for line in lines for metric in metrics]
-    if common:
-        shared = [line.by_seed(metrics[0]) for line in lines if line.data in common]
-        figures.insert(0, spread(seed_means(shared)))
-    counts = [str(len(line.stored)) for line in lines]
+    shared = [line for line in lines if line.data in common]
+    if shared:
+        figures.insert(0, spread(seed_means([line.by_seed(metrics[0]) for line in shared])))
+    counts = [str(len(line.stored)) for line in shared or lines]
     return [row, *figures, ", ".join(counts if len(set(counts)) > 1 else counts[:1]), made_of(lines[0].cell)]
 
 

@@ -44,6 +44,6 @@ def rows() -> Iterator[Ingredient]:
     }
     for row, overrides in trained.items():
         yield Ingredient(row, PRESET, overrides, {})
-    for row in ("as printed", "addressing: sharp", "place: bottleneck alone, sharp", "width: a quarter, sharp"):
+    for row in ("as printed", "addressing: sharp"):
         for name, score in {"no histogram": {"score.delta_h": 0}, "squared": SQUARED, "SSIM": SSIM}.items():
-            yield Ingredient(f"score: {name}; {row}", PRESET, trained[row], score)
+            yield Ingredient(f"{row}, score: {name}", PRESET, trained[row], score)
