@@ -92,7 +92,7 @@ def _plan(below: str, rows: Sequence[str], blocks: Sequence[Block]) -> _Plan:
     """The largest pictures that fit on a slide, within limits."""
     lines = tuple(bands(blocks))
     width, least = SLIDE
-    left = 0.15 + max(len(part) for name in rows for part in name.split("\n")) * TEXT * _LETTER / 72
+    left = 0.3 + max(len(part) for name in rows for part in name.split("\n")) * TEXT * _LETTER / 72
     columns = [column for block in blocks for column in block.columns]
     notes = [any(c.tiles[row].note and c.tiles[row].image is not None for c in columns) for row in range(len(rows))]
     extra = [_GAP + _NOTE * has for has in notes]
