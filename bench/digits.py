@@ -23,6 +23,7 @@ NO_MEMORY: dict[str, Any] = {
     "model.items": [],
 }
 NARROW: dict[str, Any] = {"model.widths": [4, 8, 16]}
+CODE_NARROW: dict[str, Any] = {"model.widths": [16, 32, 4]}  # a code of 4 numbers a cell passes the memory
 SQUARED: dict[str, Any] = {"score.parts": ["squared"]}
 SSIM: dict[str, Any] = {"score.parts": ["ssim"]}
 
@@ -35,6 +36,8 @@ def rows() -> Iterator[Ingredient]:
         "addressing: sharp": SHARP,
         "place: bottleneck alone": BOTTLENECK,
         "place: bottleneck alone, sharp": {**BOTTLENECK, **SHARP},
+        "place: bottleneck alone, 4 channels": {**BOTTLENECK, **CODE_NARROW},
+        "place: bottleneck alone, 4 channels, sharp": {**BOTTLENECK, **CODE_NARROW, **SHARP},
         "place: no memory": NO_MEMORY,
         "place: no memory, no lateral links": {**NO_MEMORY, "model.lateral": False},
         "width: a quarter": NARROW,
@@ -44,6 +47,6 @@ def rows() -> Iterator[Ingredient]:
     }
     for row, overrides in trained.items():
         yield Ingredient(row, PRESET, overrides, {})
-    for row in ("as printed", "addressing: sharp"):
+    for row in ("as printed", "addressing: sharp", "place: bottleneck alone, 4 channels, sharp"):
         for name, score in {"no histogram": {"score.delta_h": 0}, "squared": SQUARED, "SSIM": SSIM}.items():
             yield Ingredient(f"{row}, score: {name}", PRESET, trained[row], score)

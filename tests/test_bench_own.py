@@ -129,7 +129,7 @@ def test_every_cause_is_one_row_and_the_first_is_table_two():
     cells = paper.cells("mnist", ["3"], [0])
     own = [runs.identity(cell, "quick") for cell in cells]
     assert len({cell.row for cell in cells}) == len({one.slug for one in own}) == len(list(digits.rows()))
-    assert len({one.training.slug for one in own}) == 11
+    assert len({one.training.slug for one in own}) == 13
     (printed,) = paper.cells("II", ["3"], [0])
     assert own[0].slug == runs.identity(printed, "quick").slug
 
