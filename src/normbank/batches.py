@@ -95,6 +95,13 @@ class Batches(Dataset[Batch]):
         return np.array([shuffles[r][o] for r, o in zip(rounds, offsets, strict=True)])
 
 
+def as_batches(pixels: Pixels, batch_size: int) -> Iterator[Tensor]:
+    """Images [N, S, S, C] as they are, once, in order: [B, C, S, S] in [0, 1] a batch."""
+    white = float(np.iinfo(pixels.dtype).max)
+    for start in range(0, len(pixels), batch_size):
+        yield _as_planes(pixels[start : start + batch_size].astype(np.float32) / white)
+
+
 def _mirrored(values: NDArray[Any], mirror: Mirror, turned: NDArray[np.bool_]) -> NDArray[Any]:
     """Images or masks [B, S, S, C], those `turned` in the mirror."""
     return np.where(turned[:, None, None, None], mirror(values), values)

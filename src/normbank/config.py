@@ -17,7 +17,12 @@ from .errors import ConfigError
 from .settings import Data, Frozen, Model, Score, Train
 
 GROUPS = ("data", "model", "train", "score")  # of the settings
-_PART_NEEDS: dict[str, str] = {"head": "head_width", "latent": "critic_width", "memory": "memory_levels"}
+_PART_NEEDS: dict[str, str] = {
+    "head": "head_width",
+    "latent": "critic_width",
+    "memory": "memory_levels",
+    "bank": "bank",
+}
 
 
 class Config(Frozen):
@@ -88,6 +93,8 @@ def _trunk_fits(config: Config) -> None:
         _expect(size % 8 == 0, "data.size", "a multiple of 8 for model.head_width above 0", size)
         told = "2 or more where the lowest of the head's 4 levels is a single pixel (data.size 8)"
         _expect(size > 8 or config.train.batch_size > 1, "train.batch_size", told, config.train.batch_size)
+    if model.bank:
+        _expect(size % 4 == 0, "data.size", "a multiple of 4 for model.bank above 0", size)
     if model.critic_width:
         _expect(size % 16 == 0, "data.size", "a multiple of 16 for model.critic_width above 0", size)
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Part = Literal["absolute", "squared", "ssim", "gradient", "colour", "level_free", "memory", "latent", "head"]
+Part = Literal["absolute", "squared", "ssim", "gradient", "colour", "level_free", "memory", "latent", "head", "bank"]
 
 
 class Frozen(BaseModel):
@@ -87,6 +87,9 @@ class Model(Frozen):
     )
     edges: bool = Field(False, description="the network sees the image's edges, not the image (field: EdgRec)")
     head_width: int = Field(0, ge=0, description="channels of the segmentation head; 0: none (field: DRAEM)")
+    bank: int = Field(
+        0, ge=0, description="good images remembered at each place for the part bank; 0: none (ours; field: PatchCore)"
+    )
     critic_width: int = Field(
         0, ge=0, description="channels of the discriminator's first level; 0: none (field: DAAD+)"
     )

@@ -1,4 +1,4 @@
-"""The whole of what is trained: the autoencoder, and where they are asked for a segmentation head and a critic."""
+"""The whole of what is trained: the autoencoder, and where asked for a segmentation head, critic and bank."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..config import Config
 from ..similarity import edge_image, gradient_error
+from .bank import Bank
 from .bergmann import ConvolutionalAutoencoder
 from .memories import make_memories
 from .memory import NoMemory
@@ -59,13 +60,18 @@ class Critic(nn.Module):
 
 
 class Network(nn.Module):
-    """An autoencoder with its optional companions; `head` and `critic` are None where they are not asked for."""
+    """An autoencoder with its optional companions: `head`, `critic` and `bank` are None where not asked for."""
 
     def __init__(
-        self, autoencoder: nn.Module, head: Head | None = None, critic: Critic | None = None, edges: bool = False
+        self,
+        autoencoder: nn.Module,
+        head: Head | None = None,
+        critic: Critic | None = None,
+        edges: bool = False,
+        bank: Bank | None = None,
     ) -> None:
         super().__init__()
-        self.autoencoder, self.head, self.critic, self.edges = autoencoder, head, critic, edges
+        self.autoencoder, self.head, self.critic, self.edges, self.bank = autoencoder, head, critic, edges, bank
 
     def forward(self, images: Tensor) -> Reading:
         """The autoencoder's reading of images [B, C, S, S] in [0, 1]."""
@@ -81,6 +87,7 @@ def build(config: Config, channels: int) -> Network:
         Head(channels, known.head_width) if known.head_width else None,
         Critic(channels, known.critic_width) if known.critic_width else None,
         known.edges,
+        Bank(channels, config.data.size, known.bank) if known.bank else None,
     )
 
 

@@ -49,6 +49,13 @@ def head_probability(view: View) -> Tensor:
     return torch.sigmoid(view.network.head(view.images, view.reconstructions))
 
 
+def bank_distance(view: View) -> Tensor:
+    """d / (1 + d) of the distance d to the nearest of the bank: [N, 1, S, S] in [0, 1)."""
+    assert view.network.bank is not None
+    distance = view.network.bank(view.images)
+    return _enlarge(distance / (1 + distance), view.images)
+
+
 def _error(measure: Callable[[Tensor, Tensor], Tensor]) -> Callable[[View], Tensor]:
     return lambda view: measure(view.images, view.reconstructions)
 
@@ -62,4 +69,5 @@ PARTS: dict[str, Callable[[View], Tensor]] = {
     "memory": memory_distance,
     "latent": latent_distance,
     "head": head_probability,
+    "bank": bank_distance,
 }

@@ -1,0 +1,78 @@
+"""What a place looks like, without learning: directions of edges around it at several scales, free of light.
+
+Pure tensor functions on images in [0, 1]. In the manner of HOG (Dalal and Triggs 2005): derivatives in eight
+directions, summed over cells, divided by the contrast around them.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+CELL = 4  # pixels a side of a cell
+DIRECTIONS = 8
+SCALES = 3
+FLOOR = 0.004  # contrast below which a place counts as flat, of full scale
+COLOUR_GAIN = 4.0
+CONTRAST_GAIN = 0.3
+_BINOMIAL = (1.0, 4.0, 6.0, 4.0, 1.0)
+
+
+def describe(images: Tensor) -> Tensor:
+    """[N, C, S, S] in [0, 1] -> [N, D, S / 4, S / 4], S a multiple of 4, at least 8.
+
+    Of each of three scales ten edge channels (eight directions, ridges bright and dark) relative to the contrast
+    around, and the logarithm of that contrast; of several channels, how each differs from their mean. An equal change
+    of brightness in all pixels changes nothing. D is `length(C)`.
+    """
+    grey, side = images.mean(dim=1, keepdim=True), images.shape[-1] // CELL
+    found = []
+    for scale in range(SCALES):
+        if scale:
+            grey = functional.avg_pool2d(grey, 2)
+        found.append(_relative(_on_cells(_edges(grey), side)))
+    if images.shape[1] > 1:
+        colour = _spread(functional.avg_pool2d(images, CELL))
+        found.append(COLOUR_GAIN * (colour - colour.mean(dim=1, keepdim=True)))
+    return torch.cat(found, dim=1)
+
+
+def length(channels: int) -> int:
+    """D, the numbers that describe a place of an image of so many channels."""
+    return SCALES * (DIRECTIONS + 3) + (channels if channels > 1 else 0)
+
+
+def _edges(grey: Tensor) -> Tensor:
+    """[N, 1, H, W] -> [N, 10, H, W] >= 0: derivatives along eight directions and bright and dark ridges, rectified."""
+    padded = functional.pad(grey, (1, 1, 1, 1), mode="replicate")
+    middle, across = padded[..., 1:-1, 1:-1], padded[..., 1:-1, :]
+    right, left = across[..., 2:], across[..., :-2]
+    down, up = padded[..., 2:, 1:-1], padded[..., :-2, 1:-1]
+    x, y = (right - left) / 2, (down - up) / 2
+    angles = [2 * math.pi * number / DIRECTIONS for number in range(DIRECTIONS)]
+    ridge = right + left + down + up - 4 * middle
+    signed = [math.cos(angle) * x + math.sin(angle) * y for angle in angles]
+    return functional.relu(torch.cat([*signed, -ridge, ridge], dim=1))
+
+
+def _on_cells(maps: Tensor, side: int) -> Tensor:
+    """Means over cells: [N, K, H, W] -> [N, K, side, side], H a multiple of side."""
+    return _spread(functional.avg_pool2d(maps, maps.shape[-1] // side))
+
+
+def _spread(maps: Tensor) -> Tensor:
+    """A little of the neighbouring cells: a binomial filter of 5 x 5, the border repeated."""
+    count = maps.shape[1]
+    kernel = torch.tensor(_BINOMIAL, dtype=maps.dtype, device=maps.device) / sum(_BINOMIAL)
+    maps = functional.pad(maps, (2, 2, 2, 2), mode="replicate")
+    maps = functional.conv2d(maps, kernel.view(1, 1, 5, 1).expand(count, 1, 5, 1), groups=count)
+    return functional.conv2d(maps, kernel.view(1, 1, 1, 5).expand(count, 1, 1, 5), groups=count)
+
+
+def _relative(edges: Tensor) -> Tensor:
+    """[N, 10, G, G] -> [N, 11, G, G]: each over the contrast around it, and the logarithm of the latter."""
+    contrast = _spread(edges[:, :DIRECTIONS].mean(dim=1, keepdim=True)) + FLOOR
+    return torch.cat([edges / contrast, CONTRAST_GAIN * torch.log(contrast)], dim=1)
