@@ -69,11 +69,14 @@ def _trained_otherwise() -> Iterator[Ingredient]:
 def _scored_otherwise() -> Iterator[Ingredient]:
     own = preset(WHOLE)
     changes: dict[str, dict[str, Any]] = {
+        "no bank": parts(own, [name for name in own.score.parts if name != "bank"]),
+        "no gradient": parts(own, [name for name in own.score.parts if name != "gradient"]),
         "head alone": parts(own, ["head"]),
         "gradient alone": parts(own, ["gradient"]),
+        "bank alone": parts(own, ["bank"]),
         "with memory distance": parts(own, [*own.score.parts, "memory"]),
         "smoothing 1": {"score.smooth": 1},
-        "smoothing 7": {"score.smooth": 7},
+        "smoothing 11": {"score.smooth": 11},
         "smoothing 21": {"score.smooth": 21},
         "pool top": {"score.pool": "top"},
         "pool sum with histogram": {"score.pool": "sum", "score.delta_h": 0.5},

@@ -61,7 +61,7 @@ def test_ingredients_by_hand():
     assert settings["no jitter"] == ("small", {"train.jitter": 0.0}, {})
     assert settings["no head"] == (
         "small",
-        {"model.head_width": 0, "score.parts": ["gradient"], "score.weights": [1.0]},
+        {"model.head_width": 0, "score.parts": ["gradient", "bank"], "score.weights": [0.3, 2.0]},
         {},
     )
     assert settings["no made defects"][1] == {**settings["no head"][1], "train.corrupt": 0.0}
@@ -71,7 +71,7 @@ def test_ingredients_by_hand():
         "model.temperature": 1.0,
     }
     assert settings["with memory distance"][2] == {
-        "score.parts": ["head", "gradient", "memory"],
+        "score.parts": ["head", "gradient", "bank", "memory"],
         "score.weights": [*preset("small").score.weights, 1.0],
     }
     assert settings["+ gradient score"] == (
@@ -87,7 +87,7 @@ def test_ingredients_by_hand():
 
 
 def test_parts_keep_the_weights_they_have():
-    config = preset("small", {"score.weights": [0.5, 2]})
+    config = preset("small", {"score.weights": [0.5, 2, 3]})
     assert ablation.parts(config, ["gradient", "memory"]) == {
         "score.parts": ["gradient", "memory"],
         "score.weights": [2.0, 1.0],

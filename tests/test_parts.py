@@ -22,7 +22,7 @@ from normbank.model.parts import PARTS, View, head_probability, latent_distance,
 from normbank.model.unet import Reading
 from normbank.settings import Part
 
-EVERY = {"model__head_width": 2, "train__corrupt": 0.5, "model__critic_width": 2}
+EVERY = {"model__head_width": 2, "train__corrupt": 0.5, "model__critic_width": 2, "model__bank": 3}
 
 
 def drawn(seed: int, *shape: int) -> Tensor:
@@ -31,7 +31,10 @@ def drawn(seed: int, *shape: int) -> Tensor:
 
 def network(**settings: object) -> Network:
     torch.manual_seed(0)
-    return build(tiny_config(**settings), 3).eval()
+    net = build(tiny_config(**settings), 3).eval()
+    if net.bank is not None:
+        net.bank.learn([drawn(7, 4, 3, 32, 32)])
+    return net
 
 
 def view(net: Network | None = None, seed: int = 1, size: int = 32) -> View:

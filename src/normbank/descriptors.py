@@ -15,7 +15,7 @@ from torch.nn import functional
 CELL = 4  # pixels a side of a cell
 DIRECTIONS = 8
 SCALES = 3
-FLOOR = 0.004  # contrast below which a place counts as flat, of full scale
+FLOOR = 0.002  # contrast below which a place counts as flat, of full scale
 COLOUR_GAIN = 4.0
 CONTRAST_GAIN = 0.3
 _BINOMIAL = (1.0, 4.0, 6.0, 4.0, 1.0)

@@ -1,0 +1,138 @@
+"""Descriptors and the bank of them: against loops, by hand, and what the bank promises."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from reference import descriptors as slow
+from tiny import tiny_config
+from torch import Tensor
+
+from normbank import descriptors
+from normbank.descriptors import describe, length
+from normbank.errors import ConfigError
+from normbank.model.bank import GRAIN, Bank
+from normbank.model.network import build
+from normbank.model.parts import View, bank_distance
+from normbank.settings import Model
+
+
+def drawn(seed: int, *shape: int) -> Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def banked(count: int = 8, images: Tensor | None = None, channels: int = 3, size: int = 16) -> Bank:
+    bank = Bank(channels, size, count)
+    bank.learn([drawn(1, 6, channels, size, size)] if images is None else [images])
+    return bank
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_descriptors_equal_the_loops(channels: int) -> None:
+    images = drawn(3, 2, channels, 16, 16)
+    found = describe(images)
+    assert found.shape == (2, length(channels), 4, 4)
+    gains = (descriptors.FLOOR, descriptors.CONTRAST_GAIN, descriptors.COLOUR_GAIN)
+    for number, image in enumerate(images):
+        expected = torch.tensor(slow.describe(image.tolist(), *gains))
+        torch.testing.assert_close(found[number], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_ramp_by_hand() -> None:
+    """Brighter to the right by 0.01 a pixel: direction 0 answers 0.01, its neighbours cos 45 degrees of it."""
+    ramp = (torch.arange(64) * 0.01).expand(1, 1, 64, 64)
+    middle = describe(ramp)[0, :, 8, 8]
+    contrast = 0.01 * (1 + 2 * 0.5**0.5) / 8 + descriptors.FLOOR
+    assert middle[0].item() == pytest.approx(0.01 / contrast, rel=1e-4)
+    assert middle[1].item() == pytest.approx(0.01 * 0.5**0.5 / contrast, rel=1e-4)
+    assert middle[2:7].abs().max() < 1e-4
+    assert middle[8:10].abs().max() < 1e-4
+    assert middle[10].item() == pytest.approx(descriptors.CONTRAST_GAIN * np.log(contrast), rel=1e-4)
+
+
+def test_another_brightness_changes_nothing() -> None:
+    images = 0.5 * drawn(4, 2, 3, 16, 16)
+    torch.testing.assert_close(describe(images + 0.3), describe(images), rtol=1e-3, atol=1e-3)
+
+
+def test_distances_equal_the_loops() -> None:
+    bank, images = banked(), drawn(9, 2, 3, 16, 16)
+    items = bank.items.float().div(GRAIN).reshape(4, 4, -1, length(3)).permute(2, 3, 0, 1)  # [m, D, G, G]
+    found = bank(images)
+    assert found.shape == (2, 1, 4, 4)
+    for number, image in enumerate((describe(images) - bank.mean) / bank.spread):
+        expected = torch.tensor(slow.distances(image.tolist(), items.tolist()))
+        torch.testing.assert_close(found[number, 0], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_what_it_has_seen_is_near_and_another_thing_is_not() -> None:
+    images = drawn(1, 6, 3, 16, 16)
+    bank = banked(images=images)
+    assert bank(images).max() < 1 / GRAIN**2  # the rounding of its bytes
+    assert bank(drawn(2, 6, 3, 16, 16)).min() > 0.1
+
+
+def test_mean_and_spread_are_those_of_all_images_seen() -> None:
+    images = drawn(5, 6, 1, 16, 16)
+    described = describe(images)
+    bank = banked(2, images, channels=1)
+    torch.testing.assert_close(bank.mean, described.mean(dim=0))
+    variance = described.var(dim=0, unbiased=False)
+    torch.testing.assert_close(bank.spread, (variance + 0.01 * variance.mean()).sqrt(), rtol=1e-3, atol=1e-5)
+    assert bank.items.shape == (16, 2, length(1))
+
+
+def test_of_more_images_than_it_holds_a_seed_chooses() -> None:
+    images = drawn(5, 6, 1, 16, 16)
+    kept = []
+    for seed in (0, 0, 1):
+        bank = Bank(1, 16, 3)
+        bank.learn([images[:4], images[4:]], seed)
+        kept.append(bank.items)
+    assert torch.equal(kept[0], kept[1])
+    assert not torch.equal(kept[0], kept[2])
+
+
+def test_a_number_that_never_varies_does_no_harm() -> None:
+    bank = banked(images=torch.full((4, 1, 16, 16), 0.5), channels=1)
+    assert torch.isfinite(bank(drawn(3, 2, 1, 16, 16))).all()
+
+
+def test_it_travels_with_the_weights_as_many_as_there_are() -> None:
+    torch.manual_seed(0)
+    config = tiny_config(model__bank=8)
+    before, after = build(config, 3).eval(), build(config, 3).eval()
+    before.bank.learn([drawn(6, 5, 3, 32, 32)])
+    buffer = io.BytesIO()
+    torch.save(before.state_dict(), buffer)
+    buffer.seek(0)
+    after.load_state_dict(torch.load(buffer, weights_only=True))
+    images = drawn(8, 2, 3, 32, 32)
+    assert after.bank.items.shape[1] == 5
+    torch.testing.assert_close(after.bank(images), before.bank(images))
+
+
+def test_the_part_rises_from_0_to_1_with_the_distance() -> None:
+    net = build(tiny_config(model__bank=8), 3).eval()
+    images = drawn(6, 5, 3, 32, 32)
+    net.bank.learn([images])
+    apart = net.bank(other := drawn(7, 5, 3, 32, 32))
+    with torch.no_grad():
+        maps = bank_distance(View(other, other, net(other), net))
+    assert maps.shape == (5, 1, 32, 32)
+    assert 0 <= maps.min() <= maps.max() < 1
+    assert maps.max().item() <= (apart / (1 + apart)).max().item() + 1e-6
+
+
+def test_a_size_that_cannot_be_cut_into_cells_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"data\.size: expected a multiple of 4 for model\.bank above 0"):
+        tiny_config(data__size=50, model__bank=4, model__widths=(4, 8), model__partitions=(1, 1))
+
+
+def test_the_setting_says_what_it_is() -> None:
+    assert "bank" in Model.model_fields
+    with pytest.raises(ConfigError, match=r"model\.bank"):
+        tiny_config(score__parts=("bank",), score__weights=(1.0,))
