@@ -25,7 +25,7 @@ def drawn(seed: int, *shape: int) -> Tensor:
 
 
 def banked(count: int = 8, images: Tensor | None = None, channels: int = 3, size: int = 16) -> Bank:
-    bank = Bank(channels, size, count)
+    bank = Bank(channels, size, count * (size // 4) ** 2)
     bank.learn([drawn(1, 6, channels, size, size)] if images is None else [images])
     return bank
 
@@ -89,7 +89,7 @@ def test_of_more_images_than_it_holds_a_seed_chooses() -> None:
     images = drawn(5, 6, 1, 16, 16)
     kept = []
     for seed in (0, 0, 1):
-        bank = Bank(1, 16, 3)
+        bank = Bank(1, 16, 3 * 16)
         bank.learn([images[:4], images[4:]], seed)
         kept.append(bank.items)
     assert torch.equal(kept[0], kept[1])
@@ -103,7 +103,7 @@ def test_a_number_that_never_varies_does_no_harm() -> None:
 
 def test_it_travels_with_the_weights_as_many_as_there_are() -> None:
     torch.manual_seed(0)
-    config = tiny_config(model__bank=8)
+    config = tiny_config(model__bank=512)
     before, after = build(config, 3).eval(), build(config, 3).eval()
     before.bank.learn([drawn(6, 5, 3, 32, 32)])
     buffer = io.BytesIO()
@@ -116,7 +116,7 @@ def test_it_travels_with_the_weights_as_many_as_there_are() -> None:
 
 
 def test_the_part_rises_from_0_to_1_with_the_distance() -> None:
-    net = build(tiny_config(model__bank=8), 3).eval()
+    net = build(tiny_config(model__bank=512), 3).eval()
     images = drawn(6, 5, 3, 32, 32)
     net.bank.learn([images])
     apart = net.bank(other := drawn(7, 5, 3, 32, 32))
@@ -136,3 +136,8 @@ def test_the_setting_says_what_it_is() -> None:
     assert "bank" in Model.model_fields
     with pytest.raises(ConfigError, match=r"model\.bank"):
         tiny_config(score__parts=("bank",), score__weights=(1.0,))
+
+
+def test_it_holds_so_many_cells_and_one_image_at_least() -> None:
+    assert [Bank(1, size, 1_000_000).count for size in (32, 128, 256)] == [15_625, 976, 244]
+    assert Bank(1, 128, 5).count == 1

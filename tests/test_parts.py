@@ -22,7 +22,7 @@ from normbank.model.parts import PARTS, View, head_probability, latent_distance,
 from normbank.model.unet import Reading
 from normbank.settings import Part
 
-EVERY = {"model__head_width": 2, "train__corrupt": 0.5, "model__critic_width": 2, "model__bank": 3}
+EVERY = {"model__head_width": 2, "train__corrupt": 0.5, "model__critic_width": 2, "model__bank": 192}
 
 
 def drawn(seed: int, *shape: int) -> Tensor:

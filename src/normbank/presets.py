@@ -126,7 +126,7 @@ def _ours(name: str, widths: tuple[int, ...], head_width: int, steps: int) -> Co
             renormalise=True,
             temperature=0.1,
             head_width=head_width,
-            bank=1000,
+            bank=1_000_000,
         ),
         train=Train(steps=steps, batch_size=20, learning_rate=0.002, gradient_weight=0.3, corrupt=0.5, jitter=0.1),
         score=Score(parts=("head", "gradient", "bank"), weights=(1.0, 0.3, 2.0), smooth=5, pool="max", delta_h=0),

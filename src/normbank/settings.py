@@ -88,7 +88,10 @@ class Model(Frozen):
     edges: bool = Field(False, description="the network sees the image's edges, not the image (field: EdgRec)")
     head_width: int = Field(0, ge=0, description="channels of the segmentation head; 0: none (field: DRAEM)")
     bank: int = Field(
-        0, ge=0, description="good images remembered at each place for the part bank; 0: none (ours; field: PatchCore)"
+        0,
+        ge=0,
+        description="cells of 4 x 4 pixels remembered at most for the part bank, over all places and images: a million "
+        "are 976 images of 128 pixels; 0: none (ours; field: PatchCore)",
     )
     critic_width: int = Field(
         0, ge=0, description="channels of the discriminator's first level; 0: none (field: DAAD+)"

@@ -22,7 +22,7 @@ STILL = 0.01  # of the mean variance: what is added to that of a number that har
 
 
 class Bank(nn.Module):
-    """At most `count` items of D numbers for each place of G x G cells, in units of their spread there.
+    """Items of D numbers for each place of G x G cells, in units of their spread there; at most `cells` in all.
 
     `mean` and `spread` [D, G, G] are those of all images that were learnt, `items` int8 [G * G, m, D] the images kept.
     Empty (m = 0) until `learn`.
@@ -32,9 +32,10 @@ class Bank(nn.Module):
     spread: Tensor
     items: Tensor
 
-    def __init__(self, channels: int, size: int, count: int) -> None:
+    def __init__(self, channels: int, size: int, cells: int) -> None:
         super().__init__()
-        self.count, self.side = count, size // CELL
+        self.side = size // CELL
+        self.count = max(1, cells // self.side**2)  # images
         shape = (length(channels), self.side, self.side)
         self.register_buffer("mean", torch.zeros(shape))
         self.register_buffer("spread", torch.ones(shape))
