@@ -26,7 +26,8 @@ def drawn(seed: int, *shape: int) -> Tensor:
 
 def banked(count: int = 8, images: Tensor | None = None, channels: int = 3, size: int = 16) -> Bank:
     bank = Bank(channels, size, count * (size // 4) ** 2)
-    bank.learn([drawn(1, 6, channels, size, size)] if images is None else [images])
+    images = drawn(1, 6, channels, size, size) if images is None else images
+    bank.learn([images], len(images))
     return bank
 
 
@@ -90,7 +91,7 @@ def test_of_more_images_than_it_holds_a_seed_chooses() -> None:
     kept = []
     for seed in (0, 0, 1):
         bank = Bank(1, 16, 3 * 16)
-        bank.learn([images[:4], images[4:]], seed)
+        bank.learn([images[:4], images[4:]], 6, seed)
         kept.append(bank.items)
     assert torch.equal(kept[0], kept[1])
     assert not torch.equal(kept[0], kept[2])
@@ -105,7 +106,7 @@ def test_it_travels_with_the_weights_as_many_as_there_are() -> None:
     torch.manual_seed(0)
     config = tiny_config(model__bank=512)
     before, after = build(config, 3).eval(), build(config, 3).eval()
-    before.bank.learn([drawn(6, 5, 3, 32, 32)])
+    before.bank.learn([drawn(6, 5, 3, 32, 32)], 5)
     buffer = io.BytesIO()
     torch.save(before.state_dict(), buffer)
     buffer.seek(0)
@@ -118,7 +119,7 @@ def test_it_travels_with_the_weights_as_many_as_there_are() -> None:
 def test_the_part_rises_from_0_to_1_with_the_distance() -> None:
     net = build(tiny_config(model__bank=512), 3).eval()
     images = drawn(6, 5, 3, 32, 32)
-    net.bank.learn([images])
+    net.bank.learn([images], 5)
     apart = net.bank(other := drawn(7, 5, 3, 32, 32))
     with torch.no_grad():
         maps = bank_distance(View(other, other, net(other), net))
@@ -141,3 +142,13 @@ def test_the_setting_says_what_it_is() -> None:
 def test_it_holds_so_many_cells_and_one_image_at_least() -> None:
     assert [Bank(1, size, 1_000_000).count for size in (32, 128, 256)] == [15_625, 976, 244]
     assert Bank(1, 128, 5).count == 1
+
+
+def test_it_does_not_matter_how_the_images_are_cut_into_batches() -> None:
+    images = drawn(5, 7, 1, 16, 16)
+    whole, parted = Bank(1, 16, 3 * 16), Bank(1, 16, 3 * 16)
+    whole.learn([images], 7)
+    parted.learn(images.split(2), 7)
+    torch.testing.assert_close(parted.mean, whole.mean)
+    torch.testing.assert_close(parted.spread, whole.spread)
+    assert (parted.items.int() - whole.items.int()).abs().max() <= 1  # rounded at a half one way or the other

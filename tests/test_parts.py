@@ -33,7 +33,7 @@ def network(**settings: object) -> Network:
     torch.manual_seed(0)
     net = build(tiny_config(**settings), 3).eval()
     if net.bank is not None:
-        net.bank.learn([drawn(7, 4, 3, 32, 32)])
+        net.bank.learn([drawn(7, 4, 3, 32, 32)], 4)
     return net
 
 

@@ -113,7 +113,7 @@ def paper_small() -> Config:
 
 
 def _ours(name: str, widths: tuple[int, ...], head_width: int, steps: int) -> Config:
-    """The paper's memory and residual, trained to restore made defects; judged by edges, a head and a bank of places."""
+    """The paper's memory and residual, trained to restore made defects; judged by edges, head and bank."""
     return Config(
         preset=name,
         data=Data(size=128),

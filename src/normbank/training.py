@@ -193,7 +193,7 @@ def optimise(
         trainer = _trainer(known, accelerator, precision, callbacks)
         _run(trainer, Task(network, known), _loader(pixels, known, trainer), resume_from)
     if network.bank is not None:
-        network.bank.to("cpu").learn(as_batches(pixels, known.batch_size), known.seed)
+        network.bank.to("cpu").learn(as_batches(pixels, known.batch_size), len(pixels), known.seed)
     _check_finite(network, known)
     return Trained(network, tuple(journal.curve), journal.seconds, device_name(accelerator), precision)
 

@@ -42,15 +42,28 @@ class Bank(nn.Module):
         self.register_buffer("items", torch.zeros(self.side**2, 0, shape[0], dtype=torch.int8))
 
     @torch.no_grad()
-    def learn(self, batches: Iterable[Tensor], seed: int = 0) -> None:
-        """Remember good images, [B, C, S, S] in [0, 1] a batch; of more than `count` a seeded choice."""
-        seen = torch.cat([describe(images) for images in batches]).to(self.mean)
-        self.mean = seen.mean(dim=0)
-        variance = ((seen - self.mean) ** 2).mean(dim=0)
-        self.spread = torch.sqrt(variance + STILL * variance.mean() + 1e-12)
-        order = torch.randperm(len(seen), generator=torch.Generator().manual_seed(seed))
-        kept = self._standard(seen[order[: self.count].sort().values.to(seen.device)])
-        self.items = self._by_place(kept).mul(GRAIN).round().clamp(-127, 127).to(torch.int8).contiguous()
+    def learn(self, batches: Iterable[Tensor], total: int, seed: int = 0) -> None:
+        """Remember `total` good images, [B, C, S, S] in [0, 1] a batch; of more than `count` a seeded choice.
+
+        Of all others only sums stay in memory, so that their number does not matter.
+        """
+        chosen = torch.zeros(total, dtype=torch.bool)
+        chosen[torch.randperm(total, generator=torch.Generator().manual_seed(seed))[: self.count]] = True
+        sums, squares = (torch.zeros(self.mean.shape, dtype=torch.float64) for _ in range(2))
+        kept: list[Tensor] = []
+        done = 0
+        for images in batches:
+            seen = describe(images)
+            sums += seen.double().sum(dim=0)
+            squares += seen.double().square().sum(dim=0)
+            kept.append(seen[chosen[done : done + len(images)]])
+            done += len(images)
+        mean = sums / total
+        variance = (squares / total - mean**2).clamp_min(0)
+        self.mean = mean.float()
+        self.spread = torch.sqrt(variance + STILL * variance.mean() + 1e-12).float()
+        items = self._by_place(self._standard(torch.cat(kept)))
+        self.items = items.mul(GRAIN).round().clamp(-127, 127).to(torch.int8).contiguous()
 
     def forward(self, images: Tensor) -> Tensor:
         """How far each cell is from the nearest item: [N, C, S, S] in [0, 1] -> [N, 1, G, G], >= 0.
