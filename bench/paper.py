@@ -40,7 +40,7 @@ BASELINES = {
     "DAAD": "daad",
     "DAAD+": "daad-plus",
 }
-OWN = ("standard", "small")
+OWN = ("standard", "small", "fast")
 SHARES = (0, 0.25, 0.5, 0.75, 0.9)
 
 

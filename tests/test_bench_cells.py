@@ -29,7 +29,7 @@ COUNTS = {
     "fig8": 5 * 15,
     "fig9": 5 * 15,
     "tile": 9,
-    "own": 2 * 13,
+    "own": 3 * 13,
     "ablation": 29 * 3,
     "mnist": 22 * 10,
 }

@@ -24,7 +24,7 @@ PRINTED = {
     "paper-oct": (4, 3, (2, 2, 2), (10, 10, 10), 20),
 }
 BASELINES = ("ae-l2", "ae-ssim", "ae-skip", "memae", "mnad", "daad", "daad-plus")
-OURS = ("standard", "small")
+OURS = ("standard", "small", "fast")
 
 
 # ---------------------------------------------------------------- presets
