@@ -25,8 +25,8 @@ ABOUT = (
 
 
 def demo_config(quick: bool = False) -> Config:
-    """`fast`: a demonstration should end before one looks away."""
-    return preset("fast", {"train.steps": 20} if quick else {})
+    """`paper-small` with a budget for a demonstration."""
+    return preset("paper-small", {"train.steps": 20 if quick else 120})
 
 
 def run_demo(out: Path, *, quick: bool = False, say: Callable[[str], None] = print) -> Path:
