@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.budgets import BUDGETS
+from bench.children import INTERRUPTED, REPO
 from bench.paper import TABLES
 from bench.report import StaleError, report
-from bench.runner import REPO, Places, run
+from bench.runner import Places, run
 from normbank.errors import UserError
-
-INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,6 +56,7 @@ def _run(asked: argparse.Namespace) -> int:
         rows=_names(asked.rows, ";"),
         budget=asked.budget,
         device=asked.device,
+        jobs=asked.jobs,
         dry_run=asked.dry_run,
         estimated=asked.estimate,
         agrees=(lambda question: True) if asked.yes or not sys.stdin.isatty() else _agrees,
@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     tables = commands.add_parser("report", help="make the tables of results from bench/results")
     tables.add_argument("--check", action="store_true", help="write nothing; exit with 1 where a table is stale")
-    _add_run(commands.add_parser("run", help="run the missing cells of a table, one after another"))
+    _add_run(commands.add_parser("run", help="run the missing cells of a table"))
     _add_figures(commands.add_parser("figures", help="draw Figures 5 to 9 from what is stored, as PNG and SVG"))
     return parser
 
@@ -99,6 +99,8 @@ def _add_run(one: argparse.ArgumentParser) -> None:
     budgets = "; ".join(f"{name}: {budget.words}" for name, budget in BUDGETS.items())
     one.add_argument("--budget", choices=BUDGETS, default="paper", help=budgets)
     one.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    shared = "trainings at once, each on its share of the processor's cores (1)"
+    one.add_argument("--jobs", type=_positive, default=1, metavar="N", help=shared)
     _add_places(one)
     one.add_argument("--yes", action="store_true", help="do not ask before it starts")
     one.add_argument("--dry-run", action="store_true", help="list and estimate only")
@@ -119,5 +121,5 @@ def _positive(text: str) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the training process is ended, too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the training processes are ended, too
     sys.exit(main())

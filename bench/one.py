@@ -1,6 +1,6 @@
 """One training in a process of its own: train unless it is done, score each way that is missing, store each result.
 
-Started by `bench.runner` with a job as JSON on standard input. A process of its own, so that the peak of memory is
+Started by `bench.children` with a job as JSON on standard input. A process of its own, so that the peak of memory is
 this training's.
 """
 
@@ -26,7 +26,7 @@ from normbank.data.samples import Dataset
 from normbank.detector import Detector
 from normbank.errors import DataError, ImageError, UserError, problem
 from normbank.evaluation import Evaluation, evaluate
-from normbank.machine import tune_for_training
+from normbank.machine import cpu_count, tune_for_training
 from normbank.settings import Score
 
 if TYPE_CHECKING:
@@ -56,11 +56,13 @@ def run(job: Mapping[str, Any], data: Path, work: Path, results: Path) -> None:
     config = settings(training.cell, training.budget, job["device"])
     dataset = _open(data, training.data, config)
     out = work / training.slug
+    # Left to itself, ONNX Runtime takes every core of the machine, this process's or not.
+    threads = cpu_count() if job.get("shared") else 0
     with _alone(out):
         bundle, cost = train(config, dataset, out)
         for score in job["scores"]:
             own = Identity(**{**training.to_dict(), "score": score})
-            store(results / f"{own.slug}.json", own, bundle, cost, dataset)
+            store(results / f"{own.slug}.json", own, bundle, cost, dataset, threads)
 
 
 def _open(root: Path, data: str, config: Config) -> Dataset:
@@ -131,10 +133,12 @@ def peak_memory() -> int:
     return used if sys.platform == "darwin" else used * 1024
 
 
-def store(path: Path, own: Identity, trained: Bundle, cost: Mapping[str, Any], dataset: Dataset) -> None:
+def store(
+    path: Path, own: Identity, trained: Bundle, cost: Mapping[str, Any], dataset: Dataset, threads: int = 0
+) -> None:
     """Score the test images of `dataset` and write the result in one piece."""
     bundle = _rescored(trained, settings(own.cell, own.budget))
-    detector = Detector(bundle)
+    detector = Detector(bundle, threads)
     found = evaluate(detector, dataset)
     values = {**record(own, found), **_costs(detector, trained, cost, dataset)}
     asked = [name for name in SHIFTED if found.metrics[name] is not None]

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.budgets import BUDGETS, settings, widths
+from bench.children import ENDED, REPO, Children, threads
 from bench.paper import Cell, cells, short
 from bench.runs import Identity, Stored, current, data_folder, identity, note_absent, read_cells
 from normbank import machine
 from normbank.config import Config
 
-REPO = Path(__file__).resolve().parent.parent
 Say = Callable[[str], None]
+Start = Callable[[Mapping[str, Any]], int]
 
 
 @dataclass(frozen=True)
@@ -159,36 +161,59 @@ def measure_steps(configs: Sequence[Config]) -> list[float]:
     return found
 
 
-def run_job(job: Mapping[str, Any]) -> int:
-    """A training and its scores in a process of its own; its exit code. Ctrl-C and SIGTERM end it first."""
-    child = subprocess.Popen([sys.executable, "-m", "bench.one"], cwd=REPO, stdin=subprocess.PIPE, text=True)
-    try:
-        child.communicate(json.dumps(job))
-    except KeyboardInterrupt:
-        child.terminate()
-        child.wait()
-        raise
-    return child.returncode
+def run_all(
+    plan: Plan,
+    places: Places,
+    device: str,
+    say: Say,
+    start: Start,
+    *,
+    jobs: int = 1,
+    end: Callable[[], None] = lambda: None,
+) -> int:
+    """Every missing training, so many at once; how many failed. What is done is stored at once.
 
+    Where one of them or this process is interrupted, `end` is to end those that run, and no other is started.
+    """
+    trainings, stopping, speaking = plan.trainings, threading.Event(), threading.Lock()
 
-def run_all(plan: Plan, places: Places, device: str, say: Say, start: Callable[[Mapping[str, Any]], int]) -> int:
-    """Every missing training, one after another; how many failed. What is done is stored at once."""
-    where = {name: str(getattr(places, name)) for name in ("data", "work", "results")}
-    failed, trainings = 0, plan.trainings
-    for number, (slug, wanted) in enumerate(trainings.items(), start=1):
-        say(f"[{number}/{len(trainings)}] {slug}: {len(wanted)} to score")
-        job = {
-            "training": wanted[0].training.to_dict(),
-            "scores": [one.score for one in wanted],
-            "device": device,
-            **where,
-        }
-        if code := start(job):
-            if code in (130, -signal.SIGINT, -signal.SIGTERM):
+    def tell(line: str) -> None:
+        with speaking:
+            say(line)
+
+    def train(number: int, slug: str, wanted: Sequence[Identity]) -> bool:
+        if stopping.is_set():
+            return False
+        try:
+            tell(f"[{number}/{len(trainings)}] {slug}: {len(wanted)} to score")
+            if (code := start(_job(wanted, places, device, shared=jobs > 1))) in ENDED:
                 raise KeyboardInterrupt
-            failed += 1
-            say(f"failed ({code}): {slug}")
-    return failed
+            if code:
+                tell(f"failed ({code}): {slug}")
+        except BaseException:
+            stopping.set()  # here, as this thread is about to take the next
+            raise
+        return code != 0
+
+    with threads(jobs) as pool:
+        try:
+            begun = [pool.submit(train, number, *one) for number, one in enumerate(trainings.items(), start=1)]
+            return sum(one.result() for one in as_completed(begun))
+        except BaseException:
+            stopping.set()
+            end()
+            raise
+
+
+def _job(wanted: Sequence[Identity], places: Places, device: str, *, shared: bool) -> dict[str, Any]:
+    """What `bench.one` is told of a training and the scores wanted of it."""
+    return {
+        "training": wanted[0].training.to_dict(),
+        "scores": [one.score for one in wanted],
+        "device": device,
+        "shared": shared,
+        **{name: str(getattr(places, name)) for name in ("data", "work", "results")},
+    }
 
 
 def run(
@@ -200,11 +225,12 @@ def run(
     rows: Sequence[str] = (),
     budget: str = "paper",
     device: str = "auto",
+    jobs: int = 1,
     dry_run: bool = False,
     estimated: bool = True,
     agrees: Callable[[str], bool] = lambda question: True,
     say: Say = print,
-    start: Callable[[Mapping[str, Any]], int] = run_job,
+    start: Start | None = None,
     measure: Callable[[Sequence[Config]], list[float]] = measure_steps,
 ) -> int:
     """List, estimate, and run what is missing of a table; 0 done, 1 where a cell failed. ValueError for a mistake."""
@@ -213,11 +239,13 @@ def run(
         say(line)
     if found.missing and estimated:
         seconds, lines = estimate(found, device, places.work, measure)
-        for line in (f"about {told(seconds)} on this machine, as busy as it is now:", *lines):
+        how = "on this machine, " + ("one after another, " if jobs > 1 else "") + "as busy as it is now"
+        for line in (f"about {told(seconds)} {how}:", *lines):
             say(line)
     if dry_run or not found.missing:
         return 0
     if not agrees("Run them? [y/N] "):
         return 0
     note_absent(places.results, {one.data for one in found.missing}, {one.data for one in found.absent})
-    return 1 if run_all(found, places, device, say, start) else 0
+    children = Children()
+    return 1 if run_all(found, places, device, say, start or children.run, jobs=jobs, end=children.end) else 0

@@ -141,6 +141,11 @@ def test_an_interrupted_child_ends_the_run(places):
         run("II", places, lambda job: 130, seeds=1)
 
 
+def test_an_estimate_for_several_at_once_is_of_one_after_another(places):
+    _, told = run("II", places, None, categories=["1"], seeds=1, dry_run=True, jobs=2)
+    assert told[-2] == "about 2 min on this machine, one after another, as busy as it is now:"
+
+
 def test_a_no_runs_nothing(places):
     worker = Worker(places)
     assert run("II", places, worker, agrees=lambda question: False)[0] == 0
@@ -208,6 +213,9 @@ def test_mistakes_end_with_2(capsys):
     with pytest.raises(SystemExit):
         command.main(["run", "I", "--seeds", "0"])
     assert "expected 1 or more, got 0" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        command.main(["run", "I", "--jobs", "0"])
+    assert "argument --jobs: expected 1 or more, got 0" in capsys.readouterr().err
 
 
 def test_the_command_line_reaches_the_runner(monkeypatch, tmp_path):
@@ -219,9 +227,9 @@ def test_the_command_line_reaches_the_runner(monkeypatch, tmp_path):
 
     monkeypatch.setattr(command, "run", remember)
     line = f"run V --categories bottle,cable transistor --rows PMB-AE --seeds 1 --budget tiny --data {tmp_path} --yes"
-    assert command.main(line.split()) == 0
+    assert command.main([*line.split(), "--jobs", "4"]) == 0
     assert (seen["table"], seen["categories"], seen["rows"]) == ("V", ["bottle", "cable", "transistor"], ["PMB-AE"])
-    assert (seen["seeds"], seen["budget"], seen["dry_run"]) == (1, "tiny", False)
+    assert (seen["seeds"], seen["budget"], seen["jobs"], seen["dry_run"]) == (1, "tiny", 4, False)
     assert seen["places"].data == tmp_path
 
 
