@@ -97,9 +97,8 @@ class Batches(Dataset[Batch]):
 
 def as_batches(pixels: Pixels, batch_size: int) -> Iterator[Tensor]:
     """Images [N, S, S, C] as they are, once, in order: [B, C, S, S] in [0, 1] a batch."""
-    white = float(np.iinfo(pixels.dtype).max)
     for start in range(0, len(pixels), batch_size):
-        yield _as_planes(pixels[start : start + batch_size].astype(np.float32) / white)
+        yield _as_planes(_unit(pixels[start : start + batch_size]))
 
 
 def _mirrored(values: NDArray[Any], mirror: Mirror, turned: NDArray[np.bool_]) -> NDArray[Any]:
@@ -109,10 +108,15 @@ def _mirrored(values: NDArray[Any], mirror: Mirror, turned: NDArray[np.bool_]) -
 
 def _to_tensor(pixels: Pixels, light: Light) -> Tensor:
     """Values in [0, 1] in another light; what would leave that range is cut, as a camera does."""
-    values = pixels.astype(np.float32) / float(np.iinfo(pixels.dtype).max)
+    values = _unit(pixels)
     if light.is_none:
         return _as_planes(values)
     return _as_planes(np.clip(values * light.gains.astype(np.float32) + light.offsets.astype(np.float32), 0, 1))
+
+
+def _unit(pixels: Pixels) -> NDArray[np.float32]:
+    """Values in [0, 1]."""
+    return pixels.astype(np.float32) / float(np.iinfo(pixels.dtype).max)
 
 
 def _as_planes(values: NDArray[np.float32]) -> Tensor:
