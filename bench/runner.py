@@ -6,8 +6,8 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import as_completed
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from normbank.config import Config
 
 Say = Callable[[str], None]
 Start = Callable[[Mapping[str, Any]], int]
+LISTENING = 0.5  # seconds
 
 
 @dataclass(frozen=True)
@@ -198,11 +199,19 @@ def run_all(
     with threads(jobs) as pool:
         try:
             begun = [pool.submit(train, number, *one) for number, one in enumerate(trainings.items(), start=1)]
-            return sum(one.result() for one in as_completed(begun))
+            return sum(_as_completed(begun))
         except BaseException:
             stopping.set()
             end()
             raise
+
+
+def _as_completed(begun: Iterable[Future[bool]]) -> Iterator[bool]:
+    """Results as they come. Waits in short stretches: a signal that comes just before a wait begins does not end it."""
+    left = set(begun)
+    while left:
+        done, left = wait(left, timeout=LISTENING, return_when=FIRST_COMPLETED)
+        yield from (one.result() for one in done)
 
 
 def _job(wanted: Sequence[Identity], places: Places, device: str, *, shared: bool) -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -73,13 +75,21 @@ def test_an_interrupted_child_ends_the_others_and_no_more_are_started(places, co
     assert len(started) == 2
 
 
-def test_ctrl_c_ends_the_processes_that_run(places):
-    children = Children([sys.executable, "-c", "import time; time.sleep(60)"])
+@pytest.mark.parametrize(
+    "interrupt",
+    [
+        pytest.param(lambda: os.kill(os.getpid(), signal.SIGINT), id="while it waits"),
+        # Noted, but nothing wakes the main thread: as with a signal that comes just before its wait begins.
+        pytest.param(lambda: time.sleep(0.3) or _thread.interrupt_main(), id="just before"),
+    ],
+)
+def test_ctrl_c_ends_the_processes_that_run(places, interrupt):
+    children = Children([sys.executable, "-c", "import time; time.sleep(10)"])
     started, codes = threading.Barrier(2, timeout=30), []
 
     def start(job):
         if started.wait() == 0:
-            os.kill(os.getpid(), signal.SIGINT)  # the main thread hears of it
+            interrupt()
         codes.append(children.run(job))
         return codes[-1]
 
