@@ -95,6 +95,7 @@ def _trunk_fits(config: Config) -> None:
         _expect(size > 8 or config.train.batch_size > 1, "train.batch_size", told, config.train.batch_size)
     if model.bank:
         _expect(size % 4 == 0, "data.size", "a multiple of 4 for model.bank above 0", size)
+    _expect(bool(model.bank) or not model.patches, "model.patches", "0 where model.bank is 0", model.patches)
     if model.critic_width:
         _expect(size % 16 == 0, "data.size", "a multiple of 16 for model.critic_width above 0", size)
 

@@ -18,7 +18,7 @@ SCALES = 3
 FLOOR = 0.002  # contrast below which a place counts as flat, of full scale
 COLOUR_GAIN = 4.0
 CONTRAST_GAIN = 0.3
-_BINOMIAL = (1.0, 4.0, 6.0, 4.0, 1.0)
+_BINOMIAL = (1.0, 2.0, 1.0)
 
 
 def describe(images: Tensor) -> Tensor:
@@ -64,12 +64,12 @@ def _on_cells(maps: Tensor, side: int) -> Tensor:
 
 
 def _spread(maps: Tensor) -> Tensor:
-    """A little of the neighbouring cells: a binomial filter of 5 x 5, the border repeated."""
+    """A little of the neighbouring cells: a binomial filter of 3 x 3, the border repeated."""
     count = maps.shape[1]
     kernel = torch.tensor(_BINOMIAL, dtype=maps.dtype, device=maps.device) / sum(_BINOMIAL)
-    maps = functional.pad(maps, (2, 2, 2, 2), mode="replicate")
-    maps = functional.conv2d(maps, kernel.view(1, 1, 5, 1).expand(count, 1, 5, 1), groups=count)
-    return functional.conv2d(maps, kernel.view(1, 1, 1, 5).expand(count, 1, 1, 5), groups=count)
+    maps = functional.pad(maps, (1, 1, 1, 1), mode="replicate")
+    maps = functional.conv2d(maps, kernel.view(1, 1, 3, 1).expand(count, 1, 3, 1), groups=count)
+    return functional.conv2d(maps, kernel.view(1, 1, 1, 3).expand(count, 1, 1, 3), groups=count)
 
 
 def _relative(edges: Tensor) -> Tensor:

@@ -7,8 +7,9 @@ import json
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,9 @@ from .detector import BATCH, Detector
 from .errors import TrainingError
 from .export import PROBED, make_bundle
 from .images import ImageSpec, Pixels, stored_size
+from .model.bank import Shares
 from .progress import Progress
+from .remembering import remember
 from .report.overlays import colour_scale
 from .symmetry import mirrors
 from .training import (
@@ -42,6 +45,7 @@ from .training import (
     optimise,
     precision_of,
     threads_of,
+    torch_of_ours,
 )
 
 MODEL_FILE, RUN_FILE, CHECKPOINT_FILE = "model.nbk", "run.json", "checkpoint.ckpt"
@@ -97,7 +101,8 @@ def fit(
         trained = optimise(
             config, prepared.train.pixels, out / CHECKPOINT_FILE, identity=identity, resume=resume, progress=progress
         )
-    return _finish(config, dataset, prepared, trained, out)
+    trained, shares = _remember(config, prepared, trained)
+    return _finish(config, dataset, prepared, trained, shares, out)
 
 
 def prepare(
@@ -279,8 +284,23 @@ def _fingerprint(loaded: Loaded) -> str:
     return fingerprint(loaded.samples, digests)
 
 
-def _finish(config: Config, dataset: Dataset, prepared: Prepared, trained: Trained, out: Path) -> Path:
+def _remember(config: Config, prepared: Prepared, trained: Trained) -> tuple[Trained, Shares | None]:
+    """Fill the bank, where there is one; the seconds it takes are training's."""
+    bank = trained.network.bank
+    if bank is None:
+        return trained, None
+    since = time.monotonic()
+    with torch_of_ours(config.train):
+        shares = remember(bank.to("cpu"), prepared.train.pixels, prepared.held_out.pixels, config.train)
+    return replace(trained, seconds=trained.seconds + time.monotonic() - since), shares
+
+
+def _finish(
+    config: Config, dataset: Dataset, prepared: Prepared, trained: Trained, shares: Shares | None, out: Path
+) -> Path:
     record = _record(config, dataset, prepared, trained)
+    if shares is not None:
+        record["bank"] = shares._asdict()
     unknown = Calibration((), config.score.false_alarm_rate).to_dict()
     probe = np.concatenate([prepared.held_out.pixels[:PROBED], prepared.train.pixels[:PROBED]])
     bundle = make_bundle(trained.network, config, prepared.spec, {**record, "calibration": unknown}, probe)

@@ -13,6 +13,7 @@ from .errors import ConfigError
 from .settings import Data, Model, Score, Train
 
 _BANK = 1_000_000  # cells: 976 images of 128 pixels
+_PATCHES = 20_000
 _TEXTURE_K, _OBJECT_K = (32, 16, 16, 8), (16, 16, 16, 8)
 
 
@@ -128,6 +129,7 @@ def _ours(name: str, widths: tuple[int, ...], head_width: int, steps: int) -> Co
             temperature=0.1,
             head_width=head_width,
             bank=_BANK,
+            patches=_PATCHES,
         ),
         train=Train(steps=steps, batch_size=20, learning_rate=0.002, gradient_weight=0.3, corrupt=0.5, jitter=0.1),
         score=Score(parts=("head", "gradient", "bank"), weights=(1.0, 0.3, 2.0), smooth=5, pool="max", delta_h=0),
@@ -176,6 +178,7 @@ def fast() -> Config:
             shrinkage="hard",
             renormalise=True,
             bank=_BANK,
+            patches=_PATCHES,
         ),
         train=Train(steps=60, batch_size=20, learning_rate=0.002),
         score=Score(parts=("bank",), smooth=5, pool="max", delta_h=0),

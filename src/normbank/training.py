@@ -25,7 +25,7 @@ from torch.optim.swa_utils import get_ema_avg_fn
 from torch.utils.data import DataLoader
 
 from . import machine
-from .batches import StepSampler, as_batches, batches_of
+from .batches import StepSampler, batches_of
 from .config import Config
 from .errors import TrainingError
 from .images import Pixels
@@ -192,8 +192,6 @@ def optimise(
         callbacks = [journal, *_averaging(known), SaveAfterStretch(checkpoint)]
         trainer = _trainer(known, accelerator, precision, callbacks)
         _run(trainer, Task(network, known), _loader(pixels, known, trainer), resume_from)
-    if network.bank is not None:
-        network.bank.to("cpu").learn(as_batches(pixels, known.batch_size), len(pixels), known.seed)
     _check_finite(network, known)
     return Trained(network, tuple(journal.curve), journal.seconds, device_name(accelerator), precision)
 

@@ -2,7 +2,7 @@
 
 import math
 
-WEIGHTS = {-2: 1 / 16, -1: 4 / 16, 0: 6 / 16, 1: 4 / 16, 2: 1 / 16}
+WEIGHTS = {-1: 1 / 4, 0: 2 / 4, 1: 1 / 4}
 
 
 def at(plane, y, x):
@@ -38,7 +38,7 @@ def means(plane, side):
 
 
 def spread(plane):
-    """The binomial filter over 5 x 5 cells."""
+    """The binomial filter over 3 x 3 cells."""
     return [
         [
             sum(a * b * at(plane, y + j, x + i) for j, a in WEIGHTS.items() for i, b in WEIGHTS.items())
@@ -87,3 +87,16 @@ def distances(image, items):
         [min(sum(at(plane, y + j, x + i) for j in near for i in near) / 9 for plane in planes) for x in side]
         for y in side
     ]
+
+
+def nearest_patch(patch, items, spread):
+    """Patches of D planes of 3 x 3: the least squared difference to an item, each of the D in units of its spread."""
+    return min(
+        sum(
+            ((a - b) / unit) ** 2
+            for plane, other, unit in zip(patch, item, spread, strict=True)
+            for row, another in zip(plane, other, strict=True)
+            for a, b in zip(row, another, strict=True)
+        )
+        for item in items
+    )

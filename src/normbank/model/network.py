@@ -87,7 +87,7 @@ def build(config: Config, channels: int) -> Network:
         Head(channels, known.head_width) if known.head_width else None,
         Critic(channels, known.critic_width) if known.critic_width else None,
         known.edges,
-        Bank(channels, config.data.size, known.bank) if known.bank else None,
+        Bank(channels, config.data.size, known.bank, known.patches) if known.bank else None,
     )
 
 

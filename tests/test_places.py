@@ -1,4 +1,4 @@
-"""Descriptors and the bank of them: against loops, by hand, and what the bank promises."""
+"""Descriptors and what is remembered of them place by place: against loops, by hand, and what it promises."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from torch import Tensor
 from normbank import descriptors
 from normbank.descriptors import describe, length
 from normbank.errors import ConfigError
-from normbank.model.bank import GRAIN, Bank
+from normbank.model.bank import Bank
 from normbank.model.network import build
 from normbank.model.parts import View, bank_distance
-from normbank.settings import Model
+from normbank.model.places import GRAIN
 
 
 def drawn(seed: int, *shape: int) -> Tensor:
@@ -61,10 +61,10 @@ def test_another_brightness_changes_nothing() -> None:
 
 def test_distances_equal_the_loops() -> None:
     bank, images = banked(), drawn(9, 2, 3, 16, 16)
-    items = bank.items.float().div(GRAIN).reshape(4, 4, -1, length(3)).permute(2, 3, 0, 1)  # [m, D, G, G]
+    items = bank.places.items.float().div(GRAIN).reshape(4, 4, -1, length(3)).permute(2, 3, 0, 1)  # [m, D, G, G]
     found = bank(images)
     assert found.shape == (2, 1, 4, 4)
-    for number, image in enumerate((describe(images) - bank.mean) / bank.spread):
+    for number, image in enumerate((describe(images) - bank.places.mean) / bank.places.spread):
         expected = torch.tensor(slow.distances(image.tolist(), items.tolist()))
         torch.testing.assert_close(found[number, 0], expected, rtol=1e-3, atol=1e-4)
 
@@ -80,10 +80,10 @@ def test_mean_and_spread_are_those_of_all_images_seen() -> None:
     images = drawn(5, 6, 1, 16, 16)
     described = describe(images)
     bank = banked(2, images, channels=1)
-    torch.testing.assert_close(bank.mean, described.mean(dim=0))
+    torch.testing.assert_close(bank.places.mean, described.mean(dim=0))
     variance = described.var(dim=0, unbiased=False)
-    torch.testing.assert_close(bank.spread, (variance + 0.01 * variance.mean()).sqrt(), rtol=1e-3, atol=1e-5)
-    assert bank.items.shape == (16, 2, length(1))
+    torch.testing.assert_close(bank.places.spread, (variance + 0.01 * variance.mean()).sqrt(), rtol=1e-3, atol=1e-5)
+    assert bank.places.items.shape == (16, 2, length(1))
 
 
 def test_of_more_images_than_it_holds_a_seed_chooses() -> None:
@@ -92,7 +92,7 @@ def test_of_more_images_than_it_holds_a_seed_chooses() -> None:
     for seed in (0, 0, 1):
         bank = Bank(1, 16, 3 * 16)
         bank.learn([images[:4], images[4:]], 6, seed)
-        kept.append(bank.items)
+        kept.append(bank.places.items)
     assert torch.equal(kept[0], kept[1])
     assert not torch.equal(kept[0], kept[2])
 
@@ -112,7 +112,7 @@ def test_it_travels_with_the_weights_as_many_as_there_are() -> None:
     buffer.seek(0)
     after.load_state_dict(torch.load(buffer, weights_only=True))
     images = drawn(8, 2, 3, 32, 32)
-    assert after.bank.items.shape[1] == 5
+    assert after.bank.places.items.shape[1] == 5
     torch.testing.assert_close(after.bank(images), before.bank(images))
 
 
@@ -133,10 +133,11 @@ def test_a_size_that_cannot_be_cut_into_cells_is_refused() -> None:
         tiny_config(data__size=50, model__bank=4, model__widths=(4, 8), model__partitions=(1, 1))
 
 
-def test_the_setting_says_what_it_is() -> None:
-    assert "bank" in Model.model_fields
-    with pytest.raises(ConfigError, match=r"model\.bank"):
+def test_the_part_asks_for_a_bank_and_patches_do_too() -> None:
+    with pytest.raises(ConfigError, match=r"score\.parts: expected model\.bank above 0 for the part 'bank', got 0"):
         tiny_config(score__parts=("bank",), score__weights=(1.0,))
+    with pytest.raises(ConfigError, match=r"model\.patches: expected 0 where model\.bank is 0, got 7"):
+        tiny_config(model__patches=7)
 
 
 def test_it_holds_so_many_cells_and_one_image_at_least() -> None:
@@ -149,6 +150,8 @@ def test_it_does_not_matter_how_the_images_are_cut_into_batches() -> None:
     whole, parted = Bank(1, 16, 3 * 16), Bank(1, 16, 3 * 16)
     whole.learn([images], 7)
     parted.learn(images.split(2), 7)
-    torch.testing.assert_close(parted.mean, whole.mean)
-    torch.testing.assert_close(parted.spread, whole.spread)
-    assert (parted.items.int() - whole.items.int()).abs().max() <= 1  # rounded at a half one way or the other
+    torch.testing.assert_close(parted.places.mean, whole.places.mean)
+    torch.testing.assert_close(parted.places.spread, whole.places.spread)
+    assert (
+        parted.places.items.int() - whole.places.items.int()
+    ).abs().max() <= 1  # rounded at a half one way or the other

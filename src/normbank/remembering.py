@@ -1,0 +1,87 @@
+"""`remember`: what goes into a network's bank, and which of its two memories counts, judged on made defects."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from .batches import as_batches
+from .defects import Defects
+from .descriptors import CELL, describe
+from .images import Pixels
+from .metrics import auroc
+from .model.bank import Bank, Shares
+from .settings import Train
+
+ALONE = {"places": Shares(1.0, 0.0), "patches": Shares(0.0, 1.0)}
+BOTH = Shares(0.5, 0.5)  # suits the most: what the choice falls back on
+AHEAD = 0.005  # by which one alone has to be better than both
+JUDGES, AN_IMAGE = 40, 3  # good images that judge at most, and made defects on each
+FEWEST = 5  # judges, below which nothing is chosen
+SEED = 20_011  # of the made defects; none of training's, which are small, nor of the selection set's
+
+Array = NDArray[np.float64]
+
+
+def remember(bank: Bank, train: Pixels, held_out: Pixels, known: Train) -> Shares:
+    """Fill the bank with the images to train on [N, S, S, C] and weigh its memories; returns how much each counts.
+
+    The judges are held-out images; where there are none, up to a fifth of the others is left out of the bank.
+    """
+    if not len(held_out):
+        fifth = max(1, min(JUDGES, len(train) // 5))
+        train, held_out = train[:-fifth], train[-fifth:]
+    bank.learn(as_batches(train, known.batch_size), len(train), known.seed)
+    judges = held_out[np.linspace(0, len(held_out) - 1, min(JUDGES, len(held_out))).round().astype(int)]
+    good = _distances(bank, judges, known.batch_size)
+    usual = Shares(*(float(one.mean()) for one in good))
+    shares = BOTH
+    if bank.patches is None:
+        shares = ALONE["places"]
+    elif len(judges) >= FEWEST:
+        shares = _choose(bank, judges, good, usual, known.batch_size)
+    bank.settle(shares, usual)
+    return shares
+
+
+def _choose(bank: Bank, judges: Pixels, good: tuple[Tensor, Tensor], usual: Shares, batch_size: int) -> Shares:
+    """Both, unless one alone tells made defects from good images better."""
+    maker = Defects(judges, SEED)
+    made = [maker.make(place, number) for place in range(len(judges)) for number in range(AN_IMAGE)]
+    spoiled = _distances(bank, np.stack([one.pixels for one in made]), batch_size)
+    masks = torch.from_numpy(np.stack([one.mask for one in made]))[:, None].float()
+    cells = functional.max_pool2d(masks, CELL).bool()
+
+    def quality(shares: Shares) -> float:
+        return _separation(_weighed(good, shares, usual), _weighed(spoiled, shares, usual), cells)
+
+    best = max(ALONE.values(), key=quality)
+    return best if quality(best) > quality(BOTH) + AHEAD else BOTH
+
+
+def _weighed(found: tuple[Tensor, Tensor], shares: Shares, usual: Shares) -> Tensor:
+    places, patches = (maps * share / max(mean, 1e-6) for maps, share, mean in zip(found, shares, usual, strict=True))
+    return places + patches
+
+
+def _separation(good: Tensor, made: Tensor, cells: Tensor) -> float:
+    """The mean of image AUROC, by the largest value, and of the AUROC of cells; maps [N, 1, G, G]."""
+    maps = torch.cat([good, made])
+    spoiled = np.repeat([0, 1], [len(good), len(made)])
+    marked = torch.cat([torch.zeros_like(good, dtype=torch.bool), cells])
+    by_image = auroc(maps.amax(dim=(1, 2, 3)).numpy(), spoiled)
+    return (by_image + auroc(maps.flatten().numpy(), marked.flatten().int().numpy())) / 2
+
+
+@torch.no_grad()
+def _distances(bank: Bank, pixels: Pixels, batch_size: int) -> tuple[Tensor, Tensor]:
+    """What each memory says of images [N, S, S, C]: two maps [N, 1, G, G]; zeros of one that is not there."""
+    found = [
+        (places := bank.places(seen), torch.zeros_like(places) if bank.patches is None else bank.patches(seen))
+        for seen in map(describe, as_batches(pixels, batch_size))
+    ]
+    ofplaces, ofpatches = zip(*found, strict=True)
+    return torch.cat(ofplaces), torch.cat(ofpatches)
