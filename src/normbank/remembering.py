@@ -16,9 +16,9 @@ from .metrics import auroc
 from .model.bank import Bank, Shares
 from .settings import Train
 
-ALONE = {"places": Shares(1.0, 0.0), "patches": Shares(0.0, 1.0)}
-BOTH = Shares(0.5, 0.5)  # suits the most: what the choice falls back on
-AHEAD = 0.005  # by which one alone has to be better than both
+STILL = Shares(1.0, 0.0)  # the choice falls back on it: it knows what is out of place, and is the quickest
+LOOSE = (Shares(0.5, 0.5), Shares(0.0, 1.0))
+AHEAD = 0.005  # by which one of them has to be better
 JUDGES, AN_IMAGE = 40, 3  # good images that judge at most, and made defects on each
 FEWEST = 5  # judges, below which nothing is chosen
 SEED = 20_011  # of the made defects; none of training's, which are small, nor of the selection set's
@@ -38,17 +38,15 @@ def remember(bank: Bank, train: Pixels, held_out: Pixels, known: Train) -> Share
     judges = held_out[np.linspace(0, len(held_out) - 1, min(JUDGES, len(held_out))).round().astype(int)]
     good = _distances(bank, judges, known.batch_size)
     usual = Shares(*(float(one.mean()) for one in good))
-    shares = BOTH
-    if bank.patches is None:
-        shares = ALONE["places"]
-    elif len(judges) >= FEWEST:
+    shares = STILL
+    if bank.patches is not None and len(judges) >= FEWEST:
         shares = _choose(bank, judges, good, usual, known.batch_size)
     bank.settle(shares, usual)
     return shares
 
 
 def _choose(bank: Bank, judges: Pixels, good: tuple[Tensor, Tensor], usual: Shares, batch_size: int) -> Shares:
-    """Both, unless one alone tells made defects from good images better."""
+    """Places alone, unless patches, with or without them, tell made defects from good images better."""
     maker = Defects(judges, SEED)
     made = [maker.make(place, number) for place in range(len(judges)) for number in range(AN_IMAGE)]
     spoiled = _distances(bank, np.stack([one.pixels for one in made]), batch_size)
@@ -58,8 +56,8 @@ def _choose(bank: Bank, judges: Pixels, good: tuple[Tensor, Tensor], usual: Shar
     def quality(shares: Shares) -> float:
         return _separation(_weighed(good, shares, usual), _weighed(spoiled, shares, usual), cells)
 
-    best = max(ALONE.values(), key=quality)
-    return best if quality(best) > quality(BOTH) + AHEAD else BOTH
+    best = max(LOOSE, key=quality)
+    return best if quality(best) > quality(STILL) + AHEAD else STILL
 
 
 def _weighed(found: tuple[Tensor, Tensor], shares: Shares, usual: Shares) -> Tensor:
