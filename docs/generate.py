@@ -91,7 +91,8 @@ def _default(value: Any) -> str:
 
 
 def _presets() -> Iterator[str]:
-    yield f"The default of `normbank train` is `{presets.DEFAULT_PRESET}`.\n"
+    usual = f"`{presets.DEFAULT_PRESET}`, and `{presets.PRESET_FOR_GPU}` where there is a GPU to train on"
+    yield f"The default of `normbank train` is {usual}.\n"
     for name, make in presets.PRESETS.items():
         yield f"### {name}\n"
         yield "\n".join(["```text", inspect.getdoc(make) or "", "```"]) + "\n"

@@ -640,3 +640,23 @@ def test_a_bar_comes_with_the_first_step():
     assert b"decoding" in after
     assert b"3/3" in after
     assert b"loss 0.5" in after
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "asked", "wanted"),
+    [
+        ("cpu", (), "small"),
+        ("cuda", (), "standard"),
+        ("mps", (), "standard"),
+        ("cuda", ("--set", "train.device=cpu"), "small"),
+        ("cuda", ("--preset", "fast"), "fast"),
+    ],
+)
+def test_the_default_preset_is_the_one_for_the_machine(run, images, tmp_path, monkeypatch, accelerator, asked, wanted):
+    begun = []
+    monkeypatch.setattr("normbank.fitting.fit", lambda config, *_, **__: begun.append(config) or tmp_path)
+    monkeypatch.setattr(
+        "normbank.training.accelerator_of", lambda known: accelerator if known.device == "auto" else known.device
+    )
+    assert run("train", images, "--out", tmp_path / "out", "--seed", "3", *asked).code == 0
+    assert [(config.preset, config.train.seed) for config in begun] == [(wanted, 3)]

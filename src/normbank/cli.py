@@ -124,7 +124,10 @@ def demo(
 def train(
     data: DataPath,
     out: Annotated[Path, typer.Option(help="folder for model.nbk, run.json and the checkpoint")],
-    preset: Annotated[str, typer.Option(help="the settings to start from (docs/commands.md)")] = "small",
+    preset: Annotated[
+        str | None,
+        typer.Option(help="the settings to start from (docs/commands.md); default: standard on a GPU, small elsewhere"),
+    ] = None,
     set_: Settings = None,
     seed: Annotated[int | None, typer.Option(min=0, help="short for --set train.seed=N")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on from the last checkpoint in --out")] = False,
@@ -135,6 +138,8 @@ def train(
     config = _config(preset, set_, seed)
     dataset = _dataset(data, config)
     _prepare_for_training()
+    if preset is None and _has_gpu(config):
+        config = _config(preset, set_, seed, gpu=True)
     from .fitting import fit
 
     _note(f"{dataset.name}: {dataset.format} layout, {len(dataset.train)} good images to train on")
@@ -335,12 +340,21 @@ def _prepare_for_training() -> None:
     tune_for_training()
 
 
-def _config(preset: str, settings: list[str] | None, seed: int | None) -> Config:
+def _config(preset: str | None, settings: list[str] | None, seed: int | None, *, gpu: bool = False) -> Config:
+    """The preset of that name, or the one for this machine, with what was set."""
     from .config import override
+    from .presets import DEFAULT_PRESET, PRESET_FOR_GPU
     from .presets import preset as named
 
-    chosen = named(preset, settings or [])
+    chosen = named(preset or (PRESET_FOR_GPU if gpu else DEFAULT_PRESET), settings or [])
     return chosen if seed is None else override(chosen, {"train.seed": seed})
+
+
+def _has_gpu(config: Config) -> bool:
+    """Whether training has one, as far as `train.device` lets it."""
+    from .training import accelerator_of
+
+    return accelerator_of(config.train) != "cpu"
 
 
 def _config_of(detector: Detector, settings: list[str] | None) -> Config:

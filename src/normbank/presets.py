@@ -137,7 +137,7 @@ def _ours(name: str, widths: tuple[int, ...], head_width: int, steps: int) -> Co
 
 
 def standard() -> Config:
-    """Ours, beyond the paper: half the paper's channels, made defects, a segmentation head, a bank of places.
+    """Ours, beyond the paper: half the paper's channels, made defects, a segmentation head, a bank of good images.
 
     Source: docs/method.md, "Beyond the paper". Choices were made on defects made on held-out good images.
     Expected: MVTec bottle 99.8 / 98.9, transistor 99.4 / 97.8 (image / pixel AUROC, %; one seed, bench/README.md).
@@ -160,7 +160,7 @@ def small() -> Config:
 
 
 def fast() -> Config:
-    """Ours in half a minute: the bank of places alone, beside a narrow autoencoder for the eye.
+    """Ours in half a minute: the bank of good images alone, beside a narrow autoencoder for the eye.
 
     Source: docs/method.md, "Beyond the paper". The score is the bank's; the reconstruction is a sketch.
     Expected: MVTec bottle 99.7 / 98.0, transistor 98.1 / 97.5 (image / pixel AUROC, %; bench/README.md).
@@ -338,7 +338,7 @@ PRESETS: dict[str, Callable[[], Config]] = {
     "daad": daad,
     "daad-plus": daad_plus,
 }
-DEFAULT_PRESET = "small"
+DEFAULT_PRESET, PRESET_FOR_GPU = "small", "standard"  # of `normbank train`, on a processor and on a GPU
 
 
 def preset(name: str = DEFAULT_PRESET, overrides: Mapping[str, Any] | Sequence[str] = ()) -> Config:
