@@ -313,6 +313,22 @@ def test_neighbours_do_not_matter(detector, woven):
         assert np.allclose(found.anomaly_map, first.anomaly_map, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("asked", "kept_to", "there", "wanted"), [(0, 4, 4, 0), (0, 2, 4, 2), (3, 2, 4, 3), (0, 1, None, 0)]
+)
+def test_a_process_kept_to_some_processors_has_as_many_threads(tiny_model, monkeypatch, asked, kept_to, there, wanted):
+    import onnxruntime
+
+    made, session = [], onnxruntime.InferenceSession
+    monkeypatch.setattr(
+        onnxruntime, "InferenceSession", lambda graph, options, **more: made.append(options) or session(graph, options)
+    )
+    monkeypatch.setattr("normbank.machine.cpu_count", lambda: kept_to)
+    monkeypatch.setattr("os.cpu_count", lambda: there)
+    normbank.load(tiny_model, asked)
+    assert [one.intra_op_num_threads for one in made] == [wanted]
+
+
 @pytest.mark.parametrize("threads", [0, 1, 2])
 def test_threads_do_not_matter(tiny_model, detector, woven, threads):
     for one, other in zip(normbank.load(tiny_model, threads).predict(woven), detector.predict(woven), strict=True):

@@ -5,6 +5,7 @@ Evaluation, prediction, calibration and any service run the exported graph throu
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from . import images
+from . import images, machine
 from .bundle import Bundle, read_bundle
 from .calibration import Calibration
 from .errors import BundleError, ConfigError, ImageError, problem
@@ -159,11 +160,15 @@ def _usable(result: Prediction | ImageError, place: int, count: int) -> Predicti
 
 
 def open_session(graph: bytes, threads: int = 0) -> Any:
-    """ONNX Runtime on the graph in these bytes; `threads` 0 leaves the number to it."""
+    """ONNX Runtime on the graph in these bytes; `threads` 0 leaves the number to it.
+
+    But it takes all processors there are: where the process is kept to some of them, there are as many threads.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    kept_to = machine.cpu_count()
+    options.intra_op_num_threads = threads or (kept_to if kept_to < (os.cpu_count() or 1) else 0)
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a waiting thread costs its neighbour
     try:
