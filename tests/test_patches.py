@@ -114,6 +114,14 @@ def test_it_keeps_no_more_than_asked_by_a_seed() -> None:
     assert not torch.equal(kept[0], kept[2])
 
 
+@pytest.mark.parametrize(("fitting", "items"), [(4, 4), (40, 40), (10_000, 6 * 64)])
+def test_where_patches_are_long_fewer_are_cut(monkeypatch, fitting: int, items: int) -> None:
+    """Of fewer images than there are, at the least; never more than there is room for, rounded up to all images."""
+    monkeypatch.setattr("normbank.model.bank.ROOM", fitting * 4 * 9 * length(1))
+    bank = learnt(drawn(8, 6, 1, 32, 32))
+    assert items <= len(bank.patches.items) < items + 6
+
+
 @pytest.mark.parametrize(
     ("shares", "places", "patches"), [(Shares(1, 0), 6, 0), (Shares(0.5, 0.5), 6, 50), (Shares(0, 1), 0, 50)]
 )

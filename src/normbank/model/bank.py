@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from ..descriptors import CELL, describe, length
-from .patches import Patches, cut
+from .patches import SIDE, Patches, cut
 from .places import Places
 
 USUAL = 0.2  # the mean distance of good images that were not remembered
-SURVEYED = 50_000  # patches that say where their principal components lie
+SURVEYED = 50_000  # patches that say where their principal components lie, and at most
+ROOM = 2**27  # bytes of them
 
 
 class Shares(NamedTuple):
@@ -46,9 +47,9 @@ class Bank(nn.Module):
         Of all others only sums stay in memory, so that their number does not matter.
         """
         generator = torch.Generator().manual_seed(seed)
-        chosen = torch.zeros(total, dtype=torch.bool)
-        chosen[torch.randperm(total, generator=generator)[: self.count]] = True
-        each = -(-max(SURVEYED, self.patch_count) // total)
+        chosen = _some(total, self.count, generator)
+        wanted = self._surveyed()
+        cutting, each = _some(total, wanted, generator), -(-wanted // total)
         sums, squares = (torch.zeros(self.places.mean.shape, dtype=torch.float64) for _ in range(2))
         kept: list[Tensor] = []
         some: list[Tensor] = []
@@ -57,9 +58,10 @@ class Bank(nn.Module):
             seen = describe(images)
             sums += seen.double().sum(dim=0)
             squares += seen.double().square().sum(dim=0)
-            kept.append(seen[chosen[done : done + len(images)]])
-            if self.patches is not None:
-                some.append(cut(seen, each, generator))
+            here = slice(done, done + len(images))
+            kept.append(seen[chosen[here]])
+            if self.patches is not None and cutting[here].any():
+                some.append(cut(seen[cutting[here]], each, generator))
             done += len(images)
         mean, square = sums / total, squares / total
         self.places.keep(torch.cat(kept), mean, (square - mean**2).clamp_min(0))
@@ -69,6 +71,11 @@ class Bank(nn.Module):
             middle = mean.mean(dim=(1, 2))
             spread = (square.mean(dim=(1, 2)) - middle**2).clamp_min(0)
             self.patches.keep(drawn, self.patch_count, middle, spread)
+
+    def _surveyed(self) -> int:
+        """How many patches are cut: fewer where many channels make them long."""
+        fitting = ROOM // (4 * SIDE**2 * len(self.places.mean))
+        return max(1, min(max(SURVEYED, self.patch_count), fitting))
 
     def settle(self, shares: Shares, usual: Shares) -> None:
         """Weigh the memories, whose mean distances of good images are `usual`; what does not count is forgotten."""
@@ -86,3 +93,12 @@ class Bank(nn.Module):
         described = describe(images)
         found = [member(described) for member in (self.places, self.patches) if member is not None and member.is_used]
         return torch.stack(found).sum(dim=0)
+
+
+def _some(total: int, count: int, generator: torch.Generator) -> Tensor:
+    """Which of `total`, at most `count`, drawn at random: bool [total]."""
+    if total <= count:
+        return torch.ones(total, dtype=torch.bool)
+    chosen = torch.zeros(total, dtype=torch.bool)
+    chosen[torch.randperm(total, generator=generator)[:count]] = True
+    return chosen
