@@ -22,7 +22,13 @@ from normbank.model.parts import PARTS, View, head_probability, latent_distance,
 from normbank.model.unet import Reading
 from normbank.settings import Part
 
-EVERY = {"model__head_width": 2, "train__corrupt": 0.5, "model__critic_width": 2, "model__bank": 192}
+EVERY = {
+    "model__head_width": 2,
+    "train__corrupt": 0.5,
+    "model__critic_width": 2,
+    "model__bank": 192,
+    "model__patches": 50,
+}
 
 
 def drawn(seed: int, *shape: int) -> Tensor:

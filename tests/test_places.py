@@ -147,7 +147,7 @@ def test_it_holds_so_many_cells_and_one_image_at_least() -> None:
 
 def test_it_does_not_matter_how_the_images_are_cut_into_batches() -> None:
     images = drawn(5, 7, 1, 16, 16)
-    whole, parted = Bank(1, 16, 3 * 16), Bank(1, 16, 3 * 16)
+    whole, parted = Bank(1, 16, 3 * 16, 20), Bank(1, 16, 3 * 16, 20)
     whole.learn([images], 7)
     parted.learn(images.split(2), 7)
     torch.testing.assert_close(parted.places.mean, whole.places.mean)
@@ -155,3 +155,4 @@ def test_it_does_not_matter_how_the_images_are_cut_into_batches() -> None:
     assert (
         parted.places.items.int() - whole.places.items.int()
     ).abs().max() <= 1  # rounded at a half one way or the other
+    torch.testing.assert_close(parted.patches(describe(images)), whole.patches(describe(images)), rtol=1e-3, atol=1e-3)

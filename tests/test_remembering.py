@@ -5,13 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from tiny import defective, save, tiny_config, weave
 
+import normbank
+from normbank.bundle import read_bundle
+from normbank.data.samples import Dataset, Sample
+from normbank.detector import Detector
+from normbank.fitting import fit
 from normbank.model.bank import USUAL, Bank, Shares
 from normbank.remembering import remember
+from normbank.rescoring import rescore
 from normbank.settings import Train
+from normbank.telling import about_model
 
 SIZE = 64
-STILL, LOOSE = Shares(1, 0), Shares(0, 1)  # what lies still, what lies anywhere
+PLACES, PATCHES = Shares(1, 0), Shares(0, 1)
 
 
 def plates(count: int, seed: int) -> np.ndarray:
@@ -37,44 +45,80 @@ def bricks(count: int, seed: int) -> np.ndarray:
     return np.clip(found, 0, 255).astype(np.uint8)[..., None]
 
 
-def remembered(make, held_out: int = 8, train: int = 30, patches: int = 4_000) -> tuple[Bank, Shares]:
+def remembered(make, train: int = 60, patches: int = 4_000) -> tuple[Bank, Shares]:
     bank = Bank(1, SIZE, 1_000_000, patches)
-    return bank, remember(bank, make(train, 1), make(held_out, 2), Train(seed=0))
+    return bank, remember(bank, make(train, 1), Train(seed=0))
 
 
-def test_what_lies_still_is_judged_by_its_places_too() -> None:
-    bank, shares = remembered(plates, held_out=12)
-    assert shares == STILL
+def unseen(make) -> torch.Tensor:
+    return torch.from_numpy(make(8, 3)).permute(0, 3, 1, 2) / 255
+
+
+def test_what_lies_still_is_judged_by_its_places_alone() -> None:
+    bank, shares = remembered(plates)
+    assert shares == PLACES
     assert not bank.patches.is_used
 
 
-def test_what_lies_anywhere_is_judged_by_its_patches() -> None:
-    bank, shares = remembered(bricks, held_out=12)
-    assert shares == LOOSE
-    assert not bank.places.is_used
+def test_what_lies_anywhere_is_judged_by_its_patches_too() -> None:
+    bank, shares = remembered(bricks)
+    assert shares in (PATCHES, Shares(0.5, 0.5))
+    assert bank.patches.is_used
 
 
-@pytest.mark.parametrize("held_out", [8, 0])
-def test_the_unit_is_what_good_images_reach(held_out: int) -> None:
-    """Without held-out images a fifth of the others judges, and is not in the bank."""
-    bank, _ = remembered(plates, held_out)
-    images = torch.from_numpy(plates(8, 3)).permute(0, 3, 1, 2) / 255
-    assert bank(images).mean().item() == pytest.approx(USUAL, rel=0.1)
-    if bank.places.is_used:
-        assert bank.places.items.shape[1] == (30 if held_out else 24)
+@pytest.mark.parametrize("make", [plates, bricks])
+def test_the_unit_is_what_good_images_reach(make) -> None:
+    bank, _ = remembered(make)
+    assert bank(unseen(make)).mean().item() == pytest.approx(USUAL, rel=0.2)
+
+
+def test_in_the_end_all_images_are_remembered() -> None:
+    assert remembered(plates)[0].places.items.shape[1] == 60
 
 
 def test_too_few_judges_choose_nothing() -> None:
-    assert remembered(bricks, held_out=4)[1] == STILL
+    assert remembered(bricks, train=24)[1] == PLACES
 
 
 def test_places_alone_where_no_patches_are_asked_for() -> None:
     bank, shares = remembered(bricks, patches=0)
-    assert shares == STILL
-    images = torch.from_numpy(bricks(8, 3)).permute(0, 3, 1, 2) / 255
-    assert bank(images).mean().item() == pytest.approx(USUAL, rel=0.5)
+    assert shares == PLACES
+    assert bank(unseen(bricks)).mean().item() == pytest.approx(USUAL, rel=0.5)
+
+
+def test_copies_of_judges_do_not_judge_for_themselves() -> None:
+    """Every image three times: a judge that finds its copy in the bank would make the unit next to nothing."""
+    twice, once = Bank(1, SIZE, 1_000_000), Bank(1, SIZE, 1_000_000)
+    images = plates(20, 1)
+    remember(twice, np.concatenate([images] * 3), Train(seed=0))
+    remember(once, images, Train(seed=0))
+    assert twice.places.factor.item() == pytest.approx(once.places.factor.item(), rel=0.5)
+
+
+def test_images_that_hardly_vary_have_a_finite_unit() -> None:
+    bank = Bank(1, SIZE, 1_000_000, 100)
+    pixels = np.full((10, SIZE, SIZE, 1), 128, np.uint8) + np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1)
+    remember(bank, pixels, Train(seed=0))  # nothing but the light differs, which the bank does not see
+    assert torch.isfinite(bank(unseen(plates))).all()
 
 
 def test_the_same_images_and_seed_make_the_same_bank() -> None:
     (one, _), (other, _) = remembered(plates), remembered(plates)
     assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("patches", [0, 30])
+def test_a_detector_with_a_bank_from_images_to_verdict(tmp_path, patches: int) -> None:
+    """Trained, exported with parity, told of, and scored anew from its file."""
+    paths = [save(tmp_path / "parts" / f"{number:02}.png", weave(number)) for number in range(30)]
+    dataset = Dataset("parts", "folder", str(tmp_path), tuple(Sample(str(one), 0, "good") for one in paths), ())
+    score = {"score__parts": ("bank",), "score__smooth": 5, "score__pool": "max", "score__delta_h": 0}
+    config = tiny_config(model__bank=5_000, model__patches=patches, data__held_out_min=5, **score)
+    path = fit(config, dataset, tmp_path / "out", quiet=True)
+    detector = normbank.load(path)
+    shares = detector.manifest["bank"]
+    assert shares == {"places": 1.0, "patches": 0.0} or (patches and shares["patches"])
+    assert detector.predict(defective(99, "spot")[0]).score > detector.predict(weave(99)).score
+    assert any(line.startswith("bank       ") and "%" in line for line in about_model(detector, path))
+    again = Detector(rescore(read_bundle(path), {"score.smooth": "3"}))
+    assert again.predict(defective(99, "spot")[0]).score > again.predict(weave(99)).score

@@ -68,8 +68,8 @@ def _on_places(pixels: Pixels, config: Config) -> str | None:
     remedy = f", or set model.partitions={ones}, which at least does not tie the memory to a height" if banded else ""
     return (
         "the objects seem to lie at different places or angles: moved and turned they would match, as they are they do "
-        "not. What is learnt here is learnt for its place in the image. Align them before training (crop to the "
-        f"object, turn it upright), or train on several times as many images{remedy}"
+        "not. Most of what is learnt here is learnt for its place in the image. Align them before training (crop to "
+        f"the object, turn it upright), or train on several times as many images{remedy}"
     )
 
 

@@ -137,12 +137,12 @@ class Detector:
 
 
 def load(path: str | Path, threads: int = 0) -> Detector:
-    """The detector in that file; `threads` 0 leaves the number to ONNX Runtime.
+    """The detector in that file; `threads` 0: as many as the process may use.
 
     BundleError where the file is missing, damaged or of an unknown version.
     """
     if threads < 0:
-        do = "0 leaves the number to ONNX Runtime."
+        do = "0 takes as many as the process may use."
         raise ConfigError(problem("threads", expected="0 or more", came=f"{threads}", do=do))
     bundle = read_bundle(Path(path))
     try:
@@ -160,9 +160,9 @@ def _usable(result: Prediction | ImageError, place: int, count: int) -> Predicti
 
 
 def open_session(graph: bytes, threads: int = 0) -> Any:
-    """ONNX Runtime on the graph in these bytes; `threads` 0 leaves the number to it.
+    """ONNX Runtime on the graph in these bytes; `threads` 0: as many as the process may use.
 
-    But it takes all processors there are: where the process is kept to some of them, there are as many threads.
+    Left to itself it takes all processors there are, also those the process is kept from.
     """
     import onnxruntime
 

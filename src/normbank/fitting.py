@@ -291,7 +291,7 @@ def _remember(config: Config, prepared: Prepared, trained: Trained) -> tuple[Tra
         return trained, None
     since = time.monotonic()
     with torch_of_ours(config.train):
-        shares = remember(bank.to("cpu"), prepared.train.pixels, prepared.held_out.pixels, config.train)
+        shares = remember(bank.to("cpu"), prepared.train.pixels, config.train)
     return replace(trained, seconds=trained.seconds + time.monotonic() - since), shares
 
 

@@ -344,6 +344,8 @@ DEFAULT_PRESET, PRESET_FOR_GPU = "small", "standard"  # of `normbank train`, on 
 def preset(name: str = DEFAULT_PRESET, overrides: Mapping[str, Any] | Sequence[str] = ()) -> Config:
     """The preset of that name with `overrides` applied: `{"train.steps": 100}` or `["train.steps=100"]`.
 
+    Without a name it is `small`, on a GPU too: only the command `train` looks for one.
+
     Raises ConfigError for an unknown preset or field, naming the nearest there is.
     """
     if name not in PRESETS:

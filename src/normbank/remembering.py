@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -16,33 +18,42 @@ from .metrics import auroc
 from .model.bank import Bank, Shares
 from .settings import Train
 
-STILL = Shares(1.0, 0.0)  # the choice falls back on it: it knows what is out of place, and is the quickest
-LOOSE = (Shares(0.5, 0.5), Shares(0.0, 1.0))
+PLACES = Shares(1.0, 0.0)  # the choice falls back on it: it knows what is out of place, and is the quickest
+WITH_PATCHES = (Shares(0.5, 0.5), Shares(0.0, 1.0))
 AHEAD = 0.005  # by which one of them has to be better
 JUDGES, AN_IMAGE = 40, 3  # good images that judge at most, and made defects on each
 FEWEST = 5  # judges, below which nothing is chosen
+LEAST = 0.01  # mean distance that counts as no less
 SEED = 20_011  # of the made defects; none of training's, which are small, nor of the selection set's
 
 Array = NDArray[np.float64]
 
 
-def remember(bank: Bank, train: Pixels, held_out: Pixels, known: Train) -> Shares:
+def remember(bank: Bank, pixels: Pixels, known: Train) -> Shares:
     """Fill the bank with the images to train on [N, S, S, C] and weigh its memories; returns how much each counts.
 
-    The judges are held-out images; where there are none, up to a fifth of the others is left out of the bank.
+    The judges are a fifth of those very images, which the bank does not hold while they judge: held-out images are for
+    the threshold, and have no part in what they measure.
     """
-    if not len(held_out):
-        fifth = max(1, min(JUDGES, len(train) // 5))
-        train, held_out = train[:-fifth], train[-fifth:]
-    bank.learn(as_batches(train, known.batch_size), len(train), known.seed)
-    judges = held_out[np.linspace(0, len(held_out) - 1, min(JUDGES, len(held_out))).round().astype(int)]
-    good = _distances(bank, judges, known.batch_size)
-    usual = Shares(*(float(one.mean()) for one in good))
-    shares = STILL
-    if bank.patches is not None and len(judges) >= FEWEST:
-        shares = _choose(bank, judges, good, usual, known.batch_size)
+    judges = _judges(pixels, known.seed)
+    others, judging = pixels[~judges], pixels[judges]
+    bank.learn(as_batches(others, known.batch_size), len(others), known.seed)
+    good = _distances(bank, judging, known.batch_size)
+    usual = Shares(*(max(LEAST, float(one.mean())) for one in good))
+    shares = PLACES
+    if bank.patches is not None and len(judging) >= FEWEST:
+        shares = _choose(bank, judging, good, usual, known.batch_size)
+    bank.learn(as_batches(pixels, known.batch_size), len(pixels), known.seed)
     bank.settle(shares, usual)
     return shares
+
+
+def _judges(pixels: Pixels, seed: int) -> NDArray[np.bool_]:
+    """A fifth of the images, drawn by the seed, and all their exact copies: bool [N], some of them false."""
+    each = np.array([hashlib.sha256(image.tobytes()).hexdigest() for image in pixels])
+    different = np.unique(each)
+    count = max(1, min(JUDGES, len(different) // 5))
+    return np.isin(each, np.random.default_rng(seed).permutation(different)[:count])
 
 
 def _choose(bank: Bank, judges: Pixels, good: tuple[Tensor, Tensor], usual: Shares, batch_size: int) -> Shares:
@@ -56,12 +67,12 @@ def _choose(bank: Bank, judges: Pixels, good: tuple[Tensor, Tensor], usual: Shar
     def quality(shares: Shares) -> float:
         return _separation(_weighed(good, shares, usual), _weighed(spoiled, shares, usual), cells)
 
-    best = max(LOOSE, key=quality)
-    return best if quality(best) > quality(STILL) + AHEAD else STILL
+    best = max(WITH_PATCHES, key=quality)
+    return best if quality(best) > quality(PLACES) + AHEAD else PLACES
 
 
 def _weighed(found: tuple[Tensor, Tensor], shares: Shares, usual: Shares) -> Tensor:
-    places, patches = (maps * share / max(mean, 1e-6) for maps, share, mean in zip(found, shares, usual, strict=True))
+    places, patches = (maps * share / mean for maps, share, mean in zip(found, shares, usual, strict=True))
     return places + patches
 
 

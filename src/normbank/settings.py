@@ -90,14 +90,14 @@ class Model(Frozen):
     bank: int = Field(
         0,
         ge=0,
-        description="cells of 4 x 4 pixels remembered at most for the part bank, over all places and images: a million "
+        description="cells of 4 x 4 pixels remembered at most, each at its place, for the part bank: a million "
         "are 976 images of 128 pixels; 0: none (ours; field: PatchCore)",
     )
     patches: int = Field(
         0,
         ge=0,
         description="patches of 12 x 12 pixels remembered at most beside them for the part bank, wherever they were; "
-        "0: none (ours; field: PatchCore)",
+        "fewer where many channels make them long; 0: none (ours; field: PatchCore)",
     )
     critic_width: int = Field(
         0, ge=0, description="channels of the discriminator's first level; 0: none (field: DAAD+)"

@@ -67,7 +67,7 @@ class Bank(nn.Module):
         self.places.keep(torch.cat(kept), mean, (square - mean**2).clamp_min(0))
         if self.patches is not None:
             drawn = torch.cat(some)
-            drawn = drawn[torch.randperm(len(drawn), generator=generator)]
+            drawn = drawn[torch.randperm(len(drawn), generator=generator)[:wanted]]
             middle = mean.mean(dim=(1, 2))
             spread = (square.mean(dim=(1, 2)) - middle**2).clamp_min(0)
             self.patches.keep(drawn, self.patch_count, middle, spread)
@@ -78,10 +78,10 @@ class Bank(nn.Module):
         return max(1, min(max(SURVEYED, self.patch_count), fitting))
 
     def settle(self, shares: Shares, usual: Shares) -> None:
-        """Weigh the memories, whose mean distances of good images are `usual`; what does not count is forgotten."""
+        """Weigh the memories, whose mean distances of good images are `usual` (> 0); forget what does not count."""
         for member, share, mean in zip((self.places, self.patches), shares, usual, strict=True):
             if member is not None:
-                member.factor = torch.tensor(USUAL * share / max(mean, 1e-6))
+                member.factor = torch.tensor(USUAL * share / mean)
                 if not share:
                     member.forget()
 

@@ -23,7 +23,7 @@ AT_ONCE = 250  # items that are compared at once: what they give stays in the ca
 class Patches(nn.Module):
     """Items of K numbers: the first principal components of patches, each number of a cell in units of its spread.
 
-    `axes` [K, D, 3, 3] and `offsets` [K] take described images there, `items` float16 [m, K] are the patches kept; m is
+    `axes` [K, D, 3, 3] and `offsets` [K] take described images there, `items` [m, K] are the patches kept; m is
     0 until `keep`. `factor` is the unit of the distance.
     """
 
@@ -37,7 +37,7 @@ class Patches(nn.Module):
         count = min(AXES, length * SIDE**2)
         self.register_buffer("axes", torch.zeros(count, length, SIDE, SIDE))
         self.register_buffer("offsets", torch.zeros(count))
-        self.register_buffer("items", torch.zeros(0, count, dtype=torch.float16))
+        self.register_buffer("items", torch.zeros(0, count))
         self.register_buffer("factor", torch.ones(()))
 
     def keep(self, patches: Tensor, count: int, mean: Tensor, variance: Tensor) -> None:
@@ -48,11 +48,11 @@ class Patches(nn.Module):
         unit = torch.sqrt(variance.double() + 1e-12).repeat_interleave(SIDE**2)
         standard = (patches.double() - mean.double().repeat_interleave(SIDE**2)) / unit
         centre = standard.mean(dim=0)
-        _, directions = torch.linalg.eigh((standard - centre).T @ (standard - centre))  # the largest last
-        directions = directions.flip(1)[:, : len(self.axes)]
+        standard -= centre
+        directions = _principal(standard, len(self.axes))
         self.axes = (directions.T / unit).reshape(self.axes.shape).float().contiguous()
         self.offsets = -(directions.T @ (centre + mean.double().repeat_interleave(SIDE**2) / unit)).float()
-        self.items = ((standard[:count] - centre) @ directions).half().contiguous()
+        self.items = (standard[:count] @ directions).float().contiguous()
 
     def forward(self, described: Tensor) -> Tensor:
         """How far the patch around each cell is from the nearest item: [N, D, G, G] -> [N, 1, G, G], >= 0.
@@ -68,8 +68,7 @@ class Patches(nn.Module):
 
     def _nearest(self, cells: Tensor) -> Tensor:
         """The least of |item|^2 - 2 item . cell over all items, as one product: [N, P, K + 1] -> [N, P]."""
-        items = self.items.to(cells.dtype)
-        weights = torch.cat([-2 * items, (items**2).sum(dim=1, keepdim=True)], dim=1)  # [m, K + 1]
+        weights = torch.cat([-2 * self.items, (self.items**2).sum(dim=1, keepdim=True)], dim=1)  # [m, K + 1]
         return torch.stack([(cells @ some.T).amin(dim=2) for some in torch.split(weights, AT_ONCE)]).amin(dim=0)
 
     @property
@@ -84,6 +83,16 @@ class Patches(nn.Module):
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *arguments: Any) -> None:
         as_many(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *arguments)
+
+
+def _principal(standard: Tensor, count: int) -> Tensor:
+    """The first principal components of rows [n, d] whose mean is 0: [d, count]. By the smaller of n x n and d x d."""
+    if len(standard) >= standard.shape[1]:
+        of_columns: Tensor = torch.linalg.eigh(standard.T @ standard)[1]  # the largest last
+        return of_columns.flip(1)[:, :count]
+    sizes, of_rows = torch.linalg.eigh(standard @ standard.T)
+    of_rows = of_rows.flip(1)[:, :count] / sizes.flip(0)[:count].clamp_min(1e-12).sqrt()
+    return functional.pad(standard.T @ of_rows, (0, count - of_rows.shape[1]))  # fewer rows than components
 
 
 def cut(described: Tensor, count: int, generator: torch.Generator) -> Tensor:
