@@ -326,6 +326,33 @@ def test_the_tolerances_by_hand(output: str, change: float, agrees: bool) -> Non
             verify(graph, made(one).exported, pixels)
 
 
+@pytest.mark.parametrize(
+    ("summed", "gap", "agrees"), [(False, 9e-6, True), (False, 1.2e-5, False), (True, 1.2e-5, True)]
+)
+def test_scores_next_to_nothing_differ_by_the_rounding_of_larger_numbers(
+    summed: bool, gap: float, agrees: bool
+) -> None:
+    """An image that the bank holds is at a distance of almost 0, found as a difference of numbers near 1."""
+    one = CASES["hard renormalised"]
+    pixels = pixels_of(one, 2)
+    true = by_onnx(made(one).exported, pixels)
+    scores = np.array([0.002, 0.5], np.float32)
+    graph = Fixed(true._replace(scores=scores + np.array([gap, 0], np.float32)))
+
+    class Session:
+        def run(self, *_: object) -> list[np.ndarray]:
+            return [scores, true.anomaly_maps[:, None], true.reconstructions]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "open_session", lambda _: Session())
+        graph.outputs = graph.outputs._replace(anomaly_maps=true.anomaly_maps[:, None])
+        if agrees:
+            verify(graph, b"", pixels, summed=summed)
+        else:
+            with pytest.raises(ParityError):
+                verify(graph, b"", pixels, summed=summed)
+
+
 # more of them
 
 

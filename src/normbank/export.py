@@ -25,9 +25,10 @@ from .images import ImageSpec, Pixels
 from .model.network import Network
 from .model.parts import PARTS, View
 
-SCORE_TOLERANCE = 1e-4  # relative; a score of less than SMALL a pixel is compared as if it were that much
+SCORE_TOLERANCE = 1e-4  # relative; a sum of less than SMALL a pixel, any other score of less than LOW, as if that much
 PROBED = 16  # images of each part that graph and network are compared on
 SMALL = 0.01  # 2.5 of 255 grey levels: below it the rounding of 32 bits would be told as a difference
+LOW = 0.1  # good images reach more; those the bank holds reach almost 0, as a difference of numbers near 1
 MAP_TOLERANCE = 1e-4  # absolute, of reconstructions too
 
 
@@ -98,7 +99,7 @@ def verify(graph: nn.Module, exported: bytes, batch: Pixels, *, summed: bool = T
     with torch.no_grad():
         scores, maps, reconstructions, _ = (output.numpy() for output in graph(torch.from_numpy(batch)))
     found = Outputs(*open_session(exported).run(OUTPUTS, {"image": batch}))
-    least = SMALL * (batch.shape[1] * batch.shape[2] if summed else 1)
+    least = SMALL * batch.shape[1] * batch.shape[2] if summed else LOW
     score_gap = float(np.max(np.abs(found.scores - scores) / np.maximum(np.abs(scores), least)))
     map_gap = float(np.max(np.abs(found.anomaly_maps - maps)))
     image_gap = float(np.max(np.abs(found.reconstructions - reconstructions)))
