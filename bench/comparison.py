@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from bench.lines import NAMES, Line, all_lines, made, seed_means
 from bench.paper import CATEGORIES, MNIST, PMB, printed_in, short
@@ -84,11 +85,18 @@ def _mean_of(data: str, digits: int) -> str:
 def _own(data: str, method: str, lines: Sequence[Line]) -> Entry:
     by_seed = {metric: seed_means([line.by_seed(metric) for line in lines]) for metric in METRICS}
     contexts = [one.values["context"] for line in lines for one in line.stored]
-    devices = ", ".join(dict.fromkeys(str(known["training_device"]) for known in contexts))
+    devices = ", ".join(dict.fromkeys(map(_device, contexts)))
     training = f"{mean(known['training_seconds'] for known in contexts):.0f} s, {devices}"
     seeds = len(by_seed["image_AUROC"])
     texts = ("none", str(seeds), *(spread(by_seed[metric]) for metric in METRICS), training)
     return Entry(_mean_of(data, len(lines)), method, texts, {m: _middle(by_seed[m]) for m in METRICS}, ours=True)
+
+
+def _device(context: Mapping[str, Any]) -> str:
+    """What was trained on; of a processor, how many of its cores."""
+    name, machine = str(context["training_device"]), context["machine"]
+    cores = machine["processors"]
+    return name if name != machine["processor"] else f"{name} ({cores} {'core' if cores == 1 else 'cores'})"
 
 
 def _middle(values: Sequence[float | None]) -> float | None:

@@ -22,7 +22,7 @@ from normbank.errors import DataError
 from normbank.judging import examine
 from normbank.report.overlays import encode, outline, overlay, resized, to_rgb
 
-ROWS = ("brick/thread/000", "brick/hole/000", "brick/scratch/000")
+ROWS = ("brick/thread/000", "gravel/stain/000", "grass/hole/000")
 HEADINGS = ("input", "reconstruction", "heat map", "true outline")
 TILE, GAP, HEAD = 224, 8, 30  # pixels
 PAPER, INK = (255, 255, 255), (40, 40, 40)

@@ -185,9 +185,9 @@ def test_the_remark_on_places() -> None:
     (remark,) = advise(np.concatenate([parts("moved"), parts("both")]), SMALL, [])
     assert remark == (
         "the objects seem to lie at different places or angles: moved and turned they would match, as they are they do "
-        "not. What is learnt here is learnt for its place in the image. Align them before training (crop to the "
-        "object, turn it upright), or train on several times as many images, or set model.partitions=1,1,1,1, which at "
-        "least does not tie the memory to a height"
+        "not. Most of what is learnt here is learnt for its place in the image. Align them before training (crop to "
+        "the object, turn it upright), or train on several times as many images, or set model.partitions=1,1,1,1, "
+        "which at least does not tie the memory to a height"
     )
     whole = preset("paper-small", {"model.partitions": (1, 1, 1, 1)})
     for config in (whole, preset("ae-l2"), preset("memae"), preset("daad")):

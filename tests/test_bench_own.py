@@ -232,6 +232,15 @@ def test_the_comparison_by_hand(compared):
     ]
 
 
+@pytest.mark.parametrize(
+    ("device", "cores", "told"),
+    [("some CPU", 1, "some CPU (1 core)"), ("some CPU", 2, "some CPU (2 cores)"), ("a GPU", 16, "a GPU")],
+)
+def test_seconds_are_of_so_many_cores(device, cores, told):
+    context = {"training_device": device, "machine": {"processor": "some CPU", "processors": cores}}
+    assert comparison._device(context) == told
+
+
 def test_who_is_ahead_is_said_by_the_figures_that_are_shown(compared):
     assert sentences(compared) == [
         "The paper is ahead of `standard` on bottle: image AUROC (95.2 against 90.0).",

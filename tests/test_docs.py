@@ -160,7 +160,7 @@ def assignments() -> list[tuple[Path, str]]:
 def test_settings_take_the_values_that_are_named(page, given):
     name, _, value = given.partition("=")
     if "<" not in value:
-        presets.preset("paper-small", {name: value})
+        presets.preset("small" if name == "model.patches" else "paper-small", {name: value})
 
 
 def test_presets_that_are_named_exist():
@@ -215,7 +215,7 @@ def lines_to_type() -> list[tuple[Path, str]]:
 def test_lines_to_type_can_be_typed(page, line):
     command, words = command_of(shlex.split(line, comments=True)[1:])
     given = command.make_context(command.name, list(words)).params
-    presets.preset(given.get("preset", "paper-small"), given.get("set_") or [])
+    presets.preset(given.get("preset") or presets.DEFAULT_PRESET, given.get("set_") or [])
 
 
 def commands_in_prose() -> list[tuple[Path, str]]:

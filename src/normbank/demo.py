@@ -25,8 +25,8 @@ ABOUT = (
 
 
 def demo_config(quick: bool = False) -> Config:
-    """`paper-small` with a budget for a demonstration."""
-    return preset("paper-small", {"train.steps": 20 if quick else 120})
+    """`fast` with a budget for a demonstration: longer, so that there is a reconstruction to look at."""
+    return preset("fast", {"train.steps": 20 if quick else 150})
 
 
 def run_demo(out: Path, *, quick: bool = False, say: Callable[[str], None] = print) -> Path:
