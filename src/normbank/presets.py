@@ -140,7 +140,8 @@ def standard() -> Config:
     """Ours, beyond the paper: half the paper's channels, made defects, a segmentation head, a bank of good images.
 
     Source: docs/method.md, "Beyond the paper". Choices were made on defects made on held-out good images.
-    Expected: MVTec bottle 99.8 / 98.9, transistor 99.4 / 97.8 (image / pixel AUROC, %; one seed, bench/README.md).
+    Expected: MVTec bottle 99.8 / 98.9, transistor 99.4 / 97.8 (image / pixel AUROC, %; one seed, before the bank's
+    last change: docs/findings.md).
     Time: 1,000 steps of 20 images: under 3 minutes on an H200 that eleven other trainings shared; `normbank train` says
     beforehand how long that is on your machine.
     Command: normbank train mvtec_ad/bottle --out runs/bottle --preset standard
@@ -152,8 +153,8 @@ def small() -> Config:
     """Ours for two CPU cores: as `standard`, with a quarter of the paper's channels.
 
     Source: docs/method.md, "Beyond the paper". Choices were made on defects made on held-out good images.
-    Expected: MVTec bottle 99.8 / 98.8, transistor 99.2 / 97.8 (image / pixel AUROC, %; bench/README.md).
-    Time: 800 steps of 20 images, 8 to 10 minutes on two idle CPU cores with bfloat16, 15 on busy ones.
+    Expected: MVTec bottle 99.8 / 98.8, transistor 99.2 / 97.6 (image / pixel AUROC, %; bench/README.md).
+    Time: 800 steps of 20 images, 9 to 14 minutes on two CPU cores with bfloat16, by their make.
     Command: normbank train mvtec_ad/bottle --out runs/bottle --preset small
     """
     return _ours("small", (16, 32, 64, 128, 128), head_width=16, steps=800)
@@ -163,7 +164,7 @@ def fast() -> Config:
     """Ours in half a minute: the bank of good images alone, beside a narrow autoencoder for the eye.
 
     Source: docs/method.md, "Beyond the paper". The score is the bank's; the reconstruction is a sketch.
-    Expected: MVTec bottle 99.7 / 98.0, transistor 98.1 / 97.5 (image / pixel AUROC, %; bench/README.md).
+    Expected: MVTec bottle 99.7 / 98.1, transistor 97.8 / 97.1 (image / pixel AUROC, %; bench/README.md).
     Time: 60 steps of 20 images, about half a minute on two CPU cores.
     Command: normbank train mvtec_ad/bottle --out runs/bottle --preset fast
     """
