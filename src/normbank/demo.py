@@ -26,7 +26,7 @@ ABOUT = (
 
 def demo_config(quick: bool = False) -> Config:
     """`fast` with a budget for a demonstration: longer, so that there is a reconstruction to look at."""
-    return preset("fast", {"train.steps": 20 if quick else 150})
+    return preset("fast", {"train.steps": 20 if quick else 100})
 
 
 def run_demo(out: Path, *, quick: bool = False, say: Callable[[str], None] = print) -> Path:
