@@ -6,6 +6,7 @@ import ctypes
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,13 @@ GIT = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": 
 
 
 @pytest.fixture(autouse=True)
-def _fresh() -> None:
-    for remembered in (machine.cpu_name, machine.has_fast_bf16, machine.commit):
-        remembered.cache_clear()
+def _fresh() -> Iterator[None]:
+    remembered = (machine.cpu_name, machine.has_fast_bf16, machine.commit)
+    for one in remembered:
+        one.cache_clear()
+    yield
+    for one in remembered:  # what was made up is gone by now: other tests are not to be told of it
+        one.cache_clear()
 
 
 def cpuinfo(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
