@@ -72,8 +72,7 @@ def _missing(name: str, came: str, dataset: Dataset) -> DataError:
 
 def make(pixels: Pixels) -> list[Defective]:
     """Made defects on good images [N, S, S, C]: three versions of each image, more where that is fewer than 60."""
-    maker, versions = Defects(pixels, SEED), max(AN_IMAGE, -(-FEWEST // len(pixels)))
-    return [maker.make(place, number) for place in range(len(pixels)) for number in range(versions)]
+    return Defects(pixels, SEED).make_all(max(AN_IMAGE, -(-FEWEST // len(pixels))))
 
 
 def measured(detector: Detector, pixels: Pixels) -> dict[str, Any]:

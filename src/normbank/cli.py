@@ -135,11 +135,13 @@ def train(
     strict: Strict = False,
 ) -> None:
     """Train a detector on the good images of DATA and write it to OUT/model.nbk."""
-    config = _config(preset, set_, seed)
+    from .presets import DEFAULT_PRESET, PRESET_FOR_GPU
+
+    config = _config(preset or DEFAULT_PRESET, set_, seed)
     dataset = _dataset(data, config)
     _prepare_for_training()
     if preset is None and _has_gpu(config):
-        config = _config(preset, set_, seed, gpu=True)
+        config = _config(PRESET_FOR_GPU, set_, seed)
     from .fitting import fit
 
     _note(f"{dataset.name}: {dataset.format} layout, {len(dataset.train)} good images to train on")
@@ -340,13 +342,11 @@ def _prepare_for_training() -> None:
     tune_for_training()
 
 
-def _config(preset: str | None, settings: list[str] | None, seed: int | None, *, gpu: bool = False) -> Config:
-    """The preset of that name, or the one for this machine, with what was set."""
+def _config(preset: str, settings: list[str] | None, seed: int | None) -> Config:
     from .config import override
-    from .presets import DEFAULT_PRESET, PRESET_FOR_GPU
     from .presets import preset as named
 
-    chosen = named(preset or (PRESET_FOR_GPU if gpu else DEFAULT_PRESET), settings or [])
+    chosen = named(preset, settings or [])
     return chosen if seed is None else override(chosen, {"train.seed": seed})
 
 

@@ -289,6 +289,10 @@ class Defects:
         _spot(Scene(self.pixels, place, canvas := good.copy(), self.full, chances, 0.01 * good.shape[0] ** 2), rng)
         return Defective(canvas, self._changed(good, canvas), "plain")
 
+    def make_all(self, versions: int) -> list[Defective]:
+        """So many versions of every image, image by image."""
+        return [self.make(place, number) for place in range(len(self.pixels)) for number in range(versions)]
+
     def _changed(self, good: Stored, canvas: Stored, share: float = VISIBLE) -> NDArray[np.bool_]:
         """Pixels that differ in some channel by more than `share` of full scale: bool [S, S]."""
         beyond = np.maximum(good, canvas) - np.minimum(good, canvas) > int(share * self.full)

@@ -26,8 +26,6 @@ FEWEST = 5  # judges, below which nothing is chosen
 LEAST = 0.01  # mean distance that counts as no less
 SEED = 20_011  # of the made defects; none of training's, which are small, nor of the selection set's
 
-Array = NDArray[np.float64]
-
 
 def remember(bank: Bank, pixels: Pixels, known: Train) -> Shares:
     """Fill the bank with the images to train on [N, S, S, C] and weigh its memories; returns how much each counts.
@@ -43,8 +41,8 @@ def remember(bank: Bank, pixels: Pixels, known: Train) -> Shares:
     shares = PLACES
     if bank.patches is not None and len(judging) >= FEWEST:
         shares = _choose(bank, judging, good, usual, known.batch_size)
-    bank.learn(as_batches(pixels, known.batch_size), len(pixels), known.seed)
     bank.settle(shares, usual)
+    bank.learn(as_batches(pixels, known.batch_size), len(pixels), known.seed)
     return shares
 
 
@@ -58,8 +56,7 @@ def _judges(pixels: Pixels, seed: int) -> NDArray[np.bool_]:
 
 def _choose(bank: Bank, judges: Pixels, good: tuple[Tensor, Tensor], usual: Shares, batch_size: int) -> Shares:
     """Places alone, unless patches, with or without them, tell made defects from good images better."""
-    maker = Defects(judges, SEED)
-    made = [maker.make(place, number) for place in range(len(judges)) for number in range(AN_IMAGE)]
+    made = Defects(judges, SEED).make_all(AN_IMAGE)
     spoiled = _distances(bank, np.stack([one.pixels for one in made]), batch_size)
     masks = torch.from_numpy(np.stack([one.mask for one in made]))[:, None].float()
     cells = functional.max_pool2d(masks, CELL).bool()

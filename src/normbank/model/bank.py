@@ -44,8 +44,9 @@ class Bank(nn.Module):
     def learn(self, batches: Iterable[Tensor], total: int, seed: int = 0) -> None:
         """Remember `total` good images, [B, C, S, S] in [0, 1] a batch; of more than there is room for a seeded choice.
 
-        Of all others only sums stay in memory, so that their number does not matter.
+        Of all others only sums stay in memory, so that their number does not matter. What does not count is left out.
         """
+        patches = self.patches if self.patches is not None and self.patches.counts else None
         generator = torch.Generator().manual_seed(seed)
         chosen = _some(total, self.count, generator)
         wanted = self._surveyed()
@@ -60,17 +61,18 @@ class Bank(nn.Module):
             squares += seen.double().square().sum(dim=0)
             here = slice(done, done + len(images))
             kept.append(seen[chosen[here]])
-            if self.patches is not None and cutting[here].any():
+            if patches is not None and cutting[here].any():
                 some.append(cut(seen[cutting[here]], each, generator))
             done += len(images)
         mean, square = sums / total, squares / total
-        self.places.keep(torch.cat(kept), mean, (square - mean**2).clamp_min(0))
-        if self.patches is not None:
+        if self.places.counts:
+            self.places.keep(torch.cat(kept), mean, (square - mean**2).clamp_min(0))
+        if patches is not None:
             drawn = torch.cat(some)
             drawn = drawn[torch.randperm(len(drawn), generator=generator)[:wanted]]
             middle = mean.mean(dim=(1, 2))
             spread = (square.mean(dim=(1, 2)) - middle**2).clamp_min(0)
-            self.patches.keep(drawn, self.patch_count, middle, spread)
+            patches.keep(drawn, self.patch_count, middle, spread)
 
     def _surveyed(self) -> int:
         """How many patches are cut: fewer where many channels make them long."""

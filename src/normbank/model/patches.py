@@ -6,21 +6,18 @@ lie anywhere: what is normal here is normal there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from .places import as_many
+from .kept import Kept
 
 SIDE = 3  # cells a side of a patch
 AXES = 24  # numbers that are kept of a patch: its first principal components
 AT_ONCE = 250  # items that are compared at once: what they give stays in the cache of the processor
 
 
-class Patches(nn.Module):
+class Patches(Kept):
     """Items of K numbers: the first principal components of patches, each number of a cell in units of its spread.
 
     `axes` [K, D, 3, 3] and `offsets` [K] take described images there, `items` [m, K] are the patches kept; m is
@@ -29,16 +26,12 @@ class Patches(nn.Module):
 
     axes: Tensor
     offsets: Tensor
-    items: Tensor
-    factor: Tensor
 
     def __init__(self, length: int) -> None:
-        super().__init__()
         count = min(AXES, length * SIDE**2)
+        super().__init__(torch.zeros(0, count))
         self.register_buffer("axes", torch.zeros(count, length, SIDE, SIDE))
         self.register_buffer("offsets", torch.zeros(count))
-        self.register_buffer("items", torch.zeros(0, count))
-        self.register_buffer("factor", torch.ones(()))
 
     def keep(self, patches: Tensor, count: int, mean: Tensor, variance: Tensor) -> None:
         """Remember the first `count` of patches [n, 9 D], as `cut` gives them; mean and variance [D] of all cells.
@@ -70,19 +63,6 @@ class Patches(nn.Module):
         """The least of |item|^2 - 2 item . cell over all items, as one product: [N, P, K + 1] -> [N, P]."""
         weights = torch.cat([-2 * self.items, (self.items**2).sum(dim=1, keepdim=True)], dim=1)  # [m, K + 1]
         return torch.stack([(cells @ some.T).amin(dim=2) for some in torch.split(weights, AT_ONCE)]).amin(dim=0)
-
-    @property
-    def is_used(self) -> bool:
-        """Whether it holds any item."""
-        return self.items.numel() > 0
-
-    def forget(self) -> None:
-        """Hold no item."""
-        self.items = self.items[:0].clone()
-
-    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *arguments: Any) -> None:
-        as_many(self, state_dict, prefix)
-        super()._load_from_state_dict(state_dict, prefix, *arguments)
 
 
 def _principal(standard: Tensor, count: int) -> Tensor:

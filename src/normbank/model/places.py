@@ -6,19 +6,18 @@ pretrained network. For things that lie still: what is normal here is not normal
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
+
+from .kept import Kept
 
 GRAIN = 16  # steps of an item's bytes in a standard deviation: values from -8 to 8 deviations
 WINDOW = 3  # cells a side over which an item has to agree
 STILL = 0.01  # of the mean variance: what is added to that of a number that hardly varies
 
 
-class Places(nn.Module):
+class Places(Kept):
     """Items of D numbers for each of G x G places, in units of their spread there.
 
     `mean` and `spread` [D, G, G] are those of all images, `items` int8 [G * G, m, D] the images kept; m is 0 until
@@ -27,16 +26,12 @@ class Places(nn.Module):
 
     mean: Tensor
     spread: Tensor
-    items: Tensor
-    factor: Tensor
 
     def __init__(self, length: int, side: int) -> None:
-        super().__init__()
+        super().__init__(torch.zeros(side**2, 0, length, dtype=torch.int8))
         self.side = side
         self.register_buffer("mean", torch.zeros(length, side, side))
         self.register_buffer("spread", torch.ones(length, side, side))
-        self.register_buffer("items", torch.zeros(side**2, 0, length, dtype=torch.int8))
-        self.register_buffer("factor", torch.ones(()))
 
     def keep(self, described: Tensor, mean: Tensor, variance: Tensor) -> None:
         """Remember images [m, D, G, G]; mean and variance [D, G, G] of all there are."""
@@ -61,29 +56,9 @@ class Places(nn.Module):
         near = functional.avg_pool2d(around, WINDOW, stride=1).amin(dim=1, keepdim=True)
         return self.factor * near.clamp_min(0)
 
-    @property
-    def is_used(self) -> bool:
-        """Whether it holds any item."""
-        return self.items.numel() > 0
-
-    def forget(self) -> None:
-        """Hold no item."""
-        self.items = self.items[:, :0].clone()
-
     def _standard(self, described: Tensor) -> Tensor:
         return (described - self.mean) / self.spread
 
     def _by_place(self, described: Tensor) -> Tensor:
         """[N, D, G, G] -> [G * G, N, D]."""
         return described.flatten(2).permute(2, 0, 1)
-
-    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *arguments: Any) -> None:
-        as_many(self, state_dict, prefix)
-        super()._load_from_state_dict(state_dict, prefix, *arguments)
-
-
-def as_many(module: nn.Module, state_dict: Mapping[str, Any], prefix: str) -> None:
-    """Room in `module.items` for as many as the file holds."""
-    items, before = state_dict.get(f"{prefix}items"), module.items
-    if items is not None and isinstance(before, Tensor):
-        module.items = torch.zeros(items.shape, dtype=before.dtype, device=before.device)
