@@ -148,9 +148,8 @@ No epoch, sign or threshold is chosen on test images. Four choices are not quite
 memory with hard shrinkage and renormalisation follows short trials scored on the test images of MVTec bottle. The
 linear last step of the decoder was chosen on held-out good images, but two test scores of the sigmoid were seen before.
 That the bank is bounded in cells, not in images, was decided after digit 8 had been scored with a thousand of its
-images.
-That the bank falls back on places, not on places and patches alike, follows the selection sets (LOG.md), but one test
-score each of bottle, transistor and tile with the other choice had been seen.
+images. That the bank falls back on places, not on places and patches alike, follows the selection sets (LOG.md), but
+one test score each of bottle, transistor and tile with the other choice had been seen.
 
 Seconds are by the clock; those of the full-width run on bottle count long pauses for other work (LOG.md).
 
