@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class Kept(nn.Module):
-    """`items` [..., m, numbers], m = 0 at first, and `factor`, by which distances are multiplied: 0 where none counts."""
+    """`items` [..., m, numbers], m = 0 at first; `factor` multiplies the distances, 0 where they do not count."""
 
     items: Tensor
     factor: Tensor
