@@ -424,6 +424,15 @@ def test_the_plan_of_what_is_left() -> None:
     assert row(SMALL, "time", done=399) == "not measured for 1 step"
 
 
+def test_a_long_training_names_the_way_out() -> None:
+    lines = plan(preset("small"), outlook(seconds_per_step=3.0), Path("out")).splitlines()
+    assert lines[4].startswith("time    about 40 minutes")
+    assert lines[5].startswith("less    --preset fast keeps the bank of good images alone")
+    for config, seconds in (("small", 1.0), ("paper-mvtec-object", 30.0), ("fast", 60.0)):
+        told = plan(preset(config), outlook(seconds_per_step=seconds), Path("out"))
+        assert "--preset fast" not in told, config
+
+
 @pytest.mark.parametrize(
     ("seconds", "said"),
     [(0.05, "less than a minute"), (0.15, "1 minute"), (14.8, "99 minutes"), (15, "1.7 hours"), (90, "10.0 hours")],

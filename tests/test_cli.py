@@ -24,7 +24,7 @@ from normbank.bundle import Bundle, read_bundle, write_bundle
 from normbank.progress import Progress, printable
 
 COMMANDS = ["demo", "train", "evaluate", "predict", "export", "info", "doctor", "data download", "data cache"]
-NORMBANK = [sys.executable, "-m", "normbank.cli"]
+NORMBANK = [sys.executable, "-m", "normbank"]
 SMALL = [part for name, value in SETTINGS.items() for part in ("--set", f"{name}={value}")]
 
 

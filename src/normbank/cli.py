@@ -387,7 +387,3 @@ def _show_row(row: dict[str, Any]) -> None:
 def _show_broken(row: dict[str, Any]) -> None:
     if row["error"]:
         _note(f"skipped {printable(row['path'])}: {row['error']}")
-
-
-if __name__ == "__main__":
-    main()
