@@ -26,12 +26,15 @@ def _nothing(config: Config) -> dict[str, Any]:
 QUICK_STEPS, QUICK_WIDTH = 300, 16
 
 
-def _quick(config: Config) -> dict[str, Any]:
+def _narrow(config: Config) -> dict[str, Any]:
     first = config.model.widths[0]
-    found: dict[str, Any] = {"train.steps": min(QUICK_STEPS, config.train.steps)}
-    if config.model.trunk == "unet" and first > QUICK_WIDTH:
-        found["model.widths"] = [width * QUICK_WIDTH // first for width in config.model.widths]
-    return found
+    if config.model.trunk != "unet" or first <= QUICK_WIDTH:
+        return {}
+    return {"model.widths": [width * QUICK_WIDTH // first for width in config.model.widths]}
+
+
+def _quick(config: Config) -> dict[str, Any]:
+    return {**_narrow(config), "train.steps": min(QUICK_STEPS, config.train.steps)}
 
 
 def _tiny(config: Config) -> dict[str, Any]:
@@ -52,6 +55,9 @@ def _tiny(config: Config) -> dict[str, Any]:
 
 BUDGETS = {
     "paper": Budget("the preset as it is", _nothing),
+    "narrow": Budget(
+        f"reduced: channels from {QUICK_WIDTH} on (a quarter of the paper's presets'), all steps of the preset", _narrow
+    ),
     "quick": Budget(
         f"reduced: {QUICK_STEPS} steps at most, and channels from {QUICK_WIDTH} on (a quarter of the paper's presets')",
         _quick,

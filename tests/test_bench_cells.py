@@ -39,7 +39,7 @@ def test_every_table_has_its_cells():
     assert {name: len(paper.cells(name, seeds=[0])) for name in paper.TABLES} == COUNTS
 
 
-@pytest.mark.parametrize("budget", ["paper", "quick", "tiny"])
+@pytest.mark.parametrize("budget", list(budgets.BUDGETS))
 def test_the_settings_of_every_cell_fit_together(budget):
     for name in paper.TABLES:
         for cell in paper.cells(name, seeds=[1]):
@@ -82,7 +82,7 @@ def test_what_several_tables_ask_for_is_one():
 def test_the_budget_and_the_seed_keep_apart():
     cell = of("I", "PMB")
     apart = {runs.identity(cell, budget).slug for budget in budgets.BUDGETS}
-    assert len(apart) == 3
+    assert len(apart) == len(budgets.BUDGETS) == 4
     assert len(slugs(paper.cells("I", ["bottle"], [0, 1, 2]))) == 3
 
 
@@ -115,6 +115,8 @@ def test_settings_of_chosen_cells_by_hand():
     assert budgets.settings(third, "quick").model.widths == (16, 32, 128)
     quick = budgets.settings(of("II", "PMB", "3"), "quick")
     assert (quick.model.widths, quick.train.steps, quick.model.items) == ((16, 32, 64), 300, (10, 10, 10))
+    narrow = budgets.settings(of("II", "PMB", "3"), "narrow")
+    assert (narrow.model.widths, narrow.train.steps, narrow.model.items) == ((16, 32, 64), 2000, (10, 10, 10))
     whole = budgets.settings(of("I", "PMB"), "paper")
     assert (whole.model.widths, whole.train.steps) == ((64, 128, 256, 512, 512), 2000)
     tiny = budgets.settings(fifth, "tiny")
