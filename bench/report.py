@@ -13,7 +13,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from bench import ablated, comparison
+from bench import ablated, comparison, memories
 from bench.paper import printed
 from bench.peers import Peer, read_peers
 from bench.runs import METRICS, Stored, absent, differences, read_cells
@@ -172,13 +172,15 @@ def page(
     cells: Mapping[str, Stored] | None = None,
     gone: Set[str] = frozenset(),
     peers: Sequence[Peer] = (),
+    judged: Sequence[memories.Judged] = (),
 ) -> str:
     """bench/README.md: the summary, the paper's tables, its deviations, every run, and why a value is missing.
 
     `cells` are those of bench/results/cells by slug, `gone` the data that were not present when they were run, `peers`
-    those of bench/results/peers.
+    those of bench/results/peers, `judged` those of bench/results/memories.
     """
     parts = [_OPENING, "## Summary\n", summary(runs), _CELLS, *sections(cells or {}, gone, peers)]
+    parts += [memories.section(judged)] if judged else []
     parts += ["", (Path(__file__).parent / DEVIATIONS).read_text(encoding="utf-8").rstrip()]
     if runs:
         parts += ["\n## Every run of the summary\n", table(_RUN_HEADER, map(_run_row, runs))]
@@ -226,7 +228,7 @@ def report(*, check: bool = False, repo: Path = REPO, say: Callable[[str], None]
     cells = read_cells(folder)
     compared = comparison.readme(cells, peers)
     wanted = {
-        repo / "bench" / "README.md": page(runs, cells, absent(folder), peers),
+        repo / "bench" / "README.md": page(runs, cells, absent(folder), peers, memories.read(results / "memories")),
         **_filled(
             repo, "README.md", "results", "\n\n".join([compared, summary(runs)] if compared else [summary(runs)])
         ),
