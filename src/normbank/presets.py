@@ -154,7 +154,7 @@ def small() -> Config:
 
     Source: docs/method.md, "Beyond the paper". Choices were made on defects made on held-out good images.
     Expected: MVTec bottle 99.8 / 98.8, transistor 99.2 / 97.6 (image / pixel AUROC, %; bench/README.md).
-    Time: 800 steps of 20 images, 9 to 15 minutes on two CPU cores with bfloat16, by their make.
+    Time: 800 steps of 20 images, 9 to 15 minutes on two CPU cores with bfloat16, by their make; 40 without it.
     Command: normbank train mvtec_ad/bottle --out runs/bottle --preset small
     """
     return _ours("small", (16, 32, 64, 128, 128), head_width=16, steps=800)
