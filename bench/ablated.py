@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from bench.budgets import BUDGETS
-from bench.lines import Line, all_lines, made, seed_means
+from bench.lines import Line, all_lines, made, seed_means, waiting, with_results
 from bench.paper import TABLES, Cell
 from bench.runs import Stored, current
 from bench.text import plain, spread, table
@@ -27,8 +27,8 @@ LEGENDS = {
     "mnist": (
         "Image AUROC in percent on the 10,000 test images, each digit as the normal one. A row changes what it names "
         "and nothing else; those that end with a score judge the model of the row they begin with by it. sharp: "
-        "hard shrinkage, renormalised, temperature 0.02. The mean is over the digits that every row with a result has, "
-        "and the seeds are those of these digits."
+        "hard shrinkage, renormalised, temperature 0.02. The mean is over the digits that every row has, and the "
+        "seeds are those of these digits."
     ),
 }
 NOT_RUN = "Not run yet: `python -m bench run ablation`."
@@ -51,9 +51,9 @@ def side_by_side(name: str, lines: Sequence[Line]) -> str:
 
 
 def _in_every_row(rows: Iterable[Mapping[str, Line]], data: Sequence[str]) -> list[str]:
-    """The data of which every row that has a result has one."""
-    run = [known for known in rows if any(line.stored for line in known.values())]
-    return [one for one in data if all(known[one].stored for known in run)]
+    """The data of which every row has a result."""
+    known = list(rows)
+    return [one for one in data if all(row[one].stored for row in known)]
 
 
 def _row(name: str, row: str, lines: Sequence[Line], common: Sequence[str]) -> list[str]:
@@ -84,6 +84,6 @@ def _part(budget: str, stored: Mapping[str, Stored]) -> str | None:
     found = [line for line in lines if line.stored]
     if not found:
         return None
-    with_result = {line.data for line in found}
-    shown = side_by_side("ablation", [line for line in lines if line.data in with_result])
-    return f"Budget {budget}: {BUDGETS[budget].words}. {made(found)}\n\n{shown}"
+    shown = side_by_side("ablation", with_results(lines))
+    parts = [f"Budget {budget}: {BUDGETS[budget].words}. {made(found)}", shown, waiting(lines)]
+    return "\n\n".join(part for part in parts if part)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 
 from bench import ablated, comparison
 from bench.budgets import BUDGETS, settings, widths
-from bench.lines import NAMES, Line, all_lines, data_name, made, seed_means
+from bench.lines import NAMES, Line, all_lines, data_name, made, seed_means, waiting, with_results
 from bench.paper import TABLES, cells, others, printed_in
 from bench.peers import Peer
 from bench.runs import Stored, current
@@ -53,15 +53,14 @@ def _section(
     head = f"\n### {TABLES[name].title} (budget {budget})\n\nBudget {budget}: {BUDGETS[budget].words}. {made(found)}\n"
     if TABLES[name].one_seed:
         return f"{head}\n{len(found)} of the {len(lines)} runs that the figure is made of are stored."
-    with_result = {line.cell.data for line in found}
-    shown = [line for line in lines if line.cell.data in with_result]
+    shown = with_results(lines)
     if TABLES[name].wide:
         parts = [head, ablated.LEGENDS[name], "", ablated.side_by_side(name, shown)]
     else:
         parts = [head, _grid(name, budget, shown)]
     if name == "own":
         parts.insert(1, f"{comparison.compare(shown, peers)}\n")
-    parts += [f"\n{text}" for text in (*_notes(name), *_left(lines, with_result, absent))]
+    parts += [f"\n{text}" for text in (*_notes(name), *_left(lines, absent))]
     return "\n".join(parts)
 
 
@@ -160,11 +159,14 @@ def _notes(name: str) -> Iterator[str]:
         yield f"Printed means of the other rows: {', '.join(known)}."
 
 
-def _left(lines: Sequence[Line], with_result: Set[str], absent: Set[str]) -> Iterator[str]:
-    """The data that have no result in this table, and why."""
+def _left(lines: Sequence[Line], absent: Set[str]) -> Iterator[str]:
+    """The rows and the data that have no result in this table, and why."""
+    if rows := waiting(lines):
+        yield rows
+    with_result = {line.cell.data for line in lines if line.stored}
     rest = dict.fromkeys(line.cell.data for line in lines if line.cell.data not in with_result)
-    gone, waiting = ([data_name(data) for data in rest if (data in absent) is told] for told in (True, False))
+    gone, not_run = ([data_name(data) for data in rest if (data in absent) is told] for told in (True, False))
     if gone:
         yield f"Data not present: {', '.join(gone)}."
-    if waiting:
-        yield f"Not run: {', '.join(waiting)}."
+    if not_run:
+        yield f"Not run: {', '.join(not_run)}."
