@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from bench.budgets import BUDGETS
 from bench.lines import Line, all_lines, made, seed_means, waiting, with_results
@@ -27,8 +27,8 @@ LEGENDS = {
     "mnist": (
         "Image AUROC in percent on the 10,000 test images, each digit as the normal one. A row changes what it names "
         "and nothing else; those that end with a score judge the model of the row they begin with by it. sharp: "
-        "hard shrinkage, renormalised, temperature 0.02. The mean is over the digits that every row has, and the "
-        "seeds are those of these digits."
+        "hard shrinkage, renormalised, temperature 0.02. The means are over the digits that every row has, and "
+        "over all ten where a row has them; the seeds are those of the first."
     ),
 }
 NOT_RUN = "Not run yet: `python -m bench run ablation`."
@@ -41,29 +41,35 @@ def side_by_side(name: str, lines: Sequence[Line]) -> str:
     rows: dict[str, dict[str, Line]] = {}
     for line in lines:
         rows.setdefault(line.cell.row, {})[line.data] = line
-    common = _in_every_row(rows.values(), data) if len(metrics) == 1 else []
-    means = [f"mean of {len(common)}"] if len(common) > 1 else []
+    groups = _groups(list(rows.values()), data) if len(metrics) == 1 else []
+    means = [f"mean of {len(group)}" for group in groups]
     header = ["row", *means, *(f"{one} {SHORT[metric]}" for one in data for metric in metrics)]
     return table(
         [*header, "seeds", "made of"],
-        (_row(name, row, [known[one] for one in data], common if means else []) for row, known in rows.items()),
+        (_row(name, row, [known[one] for one in data], groups) for row, known in rows.items()),
     )
 
 
-def _in_every_row(rows: Iterable[Mapping[str, Line]], data: Sequence[str]) -> list[str]:
-    """The data of which every row has a result."""
-    known = list(rows)
-    return [one for one in data if all(row[one].stored for row in known)]
+def _groups(rows: Sequence[Mapping[str, Line]], data: Sequence[str]) -> list[list[str]]:
+    """The data that means are over: those of which every row has a result, and all of them where a row has them all."""
+    common = [one for one in data if all(row[one].stored for row in rows)]
+    has_all = any(all(line.stored for line in row.values()) for row in rows)
+    groups = [common, list(data)] if has_all and len(common) < len(data) else [common]
+    return [group for group in groups if len(group) > 1]
 
 
-def _row(name: str, row: str, lines: Sequence[Line], common: Sequence[str]) -> list[str]:
+def _row(name: str, row: str, lines: Sequence[Line], groups: Sequence[Sequence[str]]) -> list[str]:
     metrics = TABLES[name].metrics
     figures = [spread([*line.by_seed(metric).values()]) for line in lines for metric in metrics]
-    shared = [line for line in lines if line.data in common]
-    if shared:
-        figures.insert(0, spread(seed_means([line.by_seed(metrics[0]) for line in shared])))
-    counts = [str(len(line.stored)) for line in shared or lines]
+    shared = [[line for line in lines if line.data in group] for group in groups]
+    means = [_mean(group, metrics[0]) for group in shared]
+    counts = [str(len(line.stored)) for line in (shared[0] if shared else lines)]
+    figures = [*means, *figures]
     return [row, *figures, ", ".join(counts if len(set(counts)) > 1 else counts[:1]), made_of(lines[0].cell)]
+
+
+def _mean(lines: Sequence[Line], metric: str) -> str:
+    return spread(seed_means([line.by_seed(metric) for line in lines])) if all(line.stored for line in lines) else "-"
 
 
 def made_of(cell: Cell) -> str:
