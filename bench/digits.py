@@ -54,5 +54,5 @@ def rows() -> Iterator[Ingredient]:
         "place: bottleneck alone, 4 channels, sharp": ["no histogram", "squared"],  # SSIM in the dark fails parity
     }
     for row, names in judged.items():
-        for name, score in ((name, scores[name]) for name in names):
-            yield Ingredient(f"{row}, score: {name}", PRESET, trained[row], score)
+        for name in names:
+            yield Ingredient(f"{row}, score: {name}", PRESET, trained[row], scores[name])

@@ -56,23 +56,16 @@ def _line(cell: Cell, budget: str, seeds: Sequence[int], stored: Mapping[str, St
 
 def with_results(lines: Sequence[Line]) -> list[Line]:
     """The lines whose row has a result on some data, and whose data have one in some row."""
-    rows, data = ({key(line) for line in lines if line.stored} for key in (_row_of, _data_of))
-    return [line for line in lines if _row_of(line) in rows and _data_of(line) in data]
+    rows = {line.cell.row for line in lines if line.stored}
+    data = {line.cell.data for line in lines if line.stored}
+    return [line for line in lines if line.cell.row in rows and line.cell.data in data]
 
 
 def waiting(lines: Sequence[Line]) -> str:
     """The rows that have no result on any data, in a sentence; "" where there is none."""
-    run = {_row_of(line) for line in lines if line.stored}
-    rest = [row for row in dict.fromkeys(map(_row_of, lines)) if row not in run]
+    run = {line.cell.row for line in lines if line.stored}
+    rest = [row for row in dict.fromkeys(line.cell.row for line in lines) if row not in run]
     return f"Rows not run: {'; '.join(rest)}." if rest else ""
-
-
-def _row_of(line: Line) -> str:
-    return line.cell.row
-
-
-def _data_of(line: Line) -> str:
-    return line.cell.data
 
 
 def seed_means(values: Sequence[Mapping[int, float | None]]) -> list[float | None]:

@@ -10,7 +10,6 @@ again with every image shifted or turned by chance, so that nothing keeps its pl
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,10 +23,9 @@ from numpy.typing import NDArray
 from bench import selection
 from bench.measures import measure
 from bench.runs import CHOSEN_BY
-from bench.stored import read_result
+from bench.stored import read_result, write_result
 from bench.text import percent, table
 from normbank import machine
-from normbank.bundle import write_atomically
 from normbank.config import Config
 from normbank.data.open import open_dataset
 from normbank.errors import UserError
@@ -205,9 +203,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         for name in asked.moves or MOVES:
             values = judge(asked.data, name)
-            asked.out.mkdir(parents=True, exist_ok=True)
             target = asked.out / f"{values['data_name']}-{name}.json"
-            write_atomically(target, json.dumps(values, indent=1, allow_nan=False).encode() + b"\n")
+            write_result(target, values)
             print(f"{target}: {values['chosen']} of {values['found']}", flush=True)
     except UserError as error:
         print(f"bench.memories: {error}", file=sys.stderr)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import os
 import sys
 import time
@@ -27,8 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.measures import mask_of, measure, shifted, without
+from bench.stored import write_result
 from normbank import machine
-from normbank.bundle import write_atomically
 from normbank.data.cache import open_cache
 from normbank.data.loading import Loaded, find_spec, load_all
 from normbank.data.open import open_dataset
@@ -73,9 +72,8 @@ def main() -> int:
     except UserError as error:
         print(f"bench.peer: {error}", file=sys.stderr)
         return 2
-    given.out.mkdir(parents=True, exist_ok=True)
     target = given.out / f"padim-{result['data_name']}.json"
-    write_atomically(target, json.dumps(result, indent=1, allow_nan=False).encode() + b"\n")
+    write_result(target, result)
     print(f"{target}: {result['metrics']}")
     return 0
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from normbank.bundle import write_atomically
+
 
 class Measured(Protocol):
     """A result: its metrics are shares in 0..1, or None where one could not be measured."""
@@ -33,3 +35,9 @@ def read_result(path: Path, writer: str, build: Callable[[Any], Result]) -> Resu
         if value is not None and not 0 <= value <= 1:
             raise ValueError(f"{path}: {expected}, got {name} {value}, which is not in 0..1")
     return result
+
+
+def write_result(path: Path, values: Mapping[str, Any]) -> None:
+    """Write the values as JSON, whole or not at all; the folder is made where there is none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(values, indent=1, allow_nan=False).encode() + b"\n")
