@@ -70,11 +70,11 @@ def _scored_otherwise() -> Iterator[Ingredient]:
     own = preset(WHOLE)
     changes: dict[str, dict[str, Any]] = {
         "no bank": parts(own, [name for name in own.score.parts if name != "bank"]),
-        "no gradient": parts(own, [name for name in own.score.parts if name != "gradient"]),
+        "with gradient": _with(own, "gradient", 0.3),
         "head alone": parts(own, ["head"]),
         "gradient alone": parts(own, ["gradient"]),
         "bank alone": parts(own, ["bank"]),
-        "with memory distance": parts(own, [*own.score.parts, "memory"]),
+        "with memory distance": _with(own, "memory", 1.0),
         "smoothing 1": {"score.smooth": 1},
         "smoothing 11": {"score.smooth": 11},
         "smoothing 21": {"score.smooth": 21},
@@ -85,6 +85,11 @@ def _scored_otherwise() -> Iterator[Ingredient]:
     }
     for row, score in changes.items():
         yield Ingredient(row, WHOLE, {}, score)
+
+
+def _with(config: Config, name: str, weight: float) -> dict[str, Any]:
+    score = config.score
+    return {"score.parts": [*score.parts, name], "score.weights": [*score.weights, weight]}
 
 
 def parts(config: Config, names: Sequence[str]) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def compare(train: Pixels, held_out: Pixels, config: Config) -> dict[str, Any]:
     labels = np.repeat([0, 1], [len(held_out), len(made)])
 
     def fresh() -> Bank:
-        return Bank(train.shape[3], train.shape[1], config.model.bank, config.model.patches)
+        return Bank(train.shape[3], train.shape[1], config.model.bank, config.model.patches, config.reduction)
 
     bank = fresh()
     bank.learn(as_batches(train, config.train.batch_size), len(train), config.train.seed)
@@ -104,13 +104,12 @@ def _judged(
     from torch.nn.functional import interpolate
 
     from normbank.batches import as_batches
-    from normbank.descriptors import describe
     from normbank.model.bank import USUAL
     from normbank.residual import finish
 
     assert bank.patches is not None
     with torch.no_grad():
-        seen = [describe(batch) for batch in as_batches(pixels, config.train.batch_size)]
+        seen = [bank.describe(batch) for batch in as_batches(pixels, config.train.batch_size)]
         each = [torch.cat([memory(one) for one in seen]) for memory in (bank.places, bank.patches)]
         of_one = [distances * USUAL / distances[:good].mean() for distances in each]
         for name, shares in SHARES.items():

@@ -82,7 +82,7 @@ def _on_reduction(width: int, height: int, name: str, config: Config) -> str | N
     lost = SEEN * side / size
     larger = 2 * size if 2 * size <= LARGEST and _takes(config, 2 * size) else None
     remedy = (
-        f"data.size={larger} shows defects of half that size, in about four times the time"
+        f"data.size={larger} shows defects of half that size, in {_cost(config, larger)}"
         if larger
         else "Cut the images into tiles, or crop them to what matters, to see smaller ones"
     )
@@ -90,6 +90,12 @@ def _on_reduction(width: int, height: int, name: str, config: Config) -> str | N
         f"{name} are reduced to {size} x {size}: a defect smaller than about {lost:.0f} pixels of the original "
         f"({SEEN} pixels at the model's size) will vanish. {remedy}"
     )
+
+
+def _cost(config: Config, size: int) -> str:
+    """Of training at a size twice as large, in words; what the network does not see costs little."""
+    larger = override(config, {"data.size": size})
+    return "little more time" if larger.network_size == config.network_size else "about four times the time"
 
 
 def _on_shape(sizes: Sequence[Size], name: str, config: Config) -> str | None:
@@ -240,7 +246,7 @@ def plan(config: Config, outlook: Outlook, out: Path) -> str:
     channels = _count(spec.channels, "channel")
     went_before = f", of which {outlook.done} are done" if outlook.done else ""
     rows = {
-        "images": f"{outlook.train} to train on, {kept}; {spec.size} x {spec.size}, {channels}, {spec.bits} bits",
+        "images": f"{outlook.train} to train on, {kept}; {_side(config)}, {channels}, {spec.bits} bits",
         "steps": f"{known.steps} of {known.batch_size} images{went_before}; preset {config.preset or 'of your own'}",
         "memory": _memory(config),
         "mirrors": f"{' and '.join(outlook.mirrors) or 'none'} ({known.flips})" if known.flips != "none" else "",
@@ -251,6 +257,12 @@ def plan(config: Config, outlook: Outlook, out: Path) -> str:
         "Ctrl-C": f"loses at most {_count(known.checkpoint_every, 'step')}; --resume goes on from there",
     }
     return "\n".join(f"{name:8}{text}" for name, text in rows.items() if text)
+
+
+def _side(config: Config) -> str:
+    whole, side = config.data.size, config.network_size
+    told = f" (the network sees {side} x {side}, the bank all)" if side < whole else ""
+    return f"{whole} x {whole}{told}"
 
 
 def _memory(config: Config) -> str:

@@ -34,8 +34,20 @@ class Config(Frozen):
     score: Score = Score()
     preset: str | None = Field(None, description="the preset these settings started from")
 
+    @property
+    def network_size(self) -> int:
+        """Side at which all but the bank see an image."""
+        return self.model.network_size or self.data.size
+
+    @property
+    def reduction(self) -> int:
+        """How many pixels of an image, along a side, are one of the network's: 1, 2, 4, ..."""
+        return self.data.size // self.network_size
+
     @model_validator(mode="after")
     def _groups_fit(self) -> Config:
+        if self.model.network_size >= self.data.size:  # said in one way, so that equal settings are equal
+            object.__setattr__(self, "model", self.model.model_copy(update={"network_size": 0}))
         for check in (_parts_can_be_made, _sizes_fit, _trunk_fits, _memories_can_read, _companions_can_learn):
             check(self)
         return self
@@ -64,15 +76,22 @@ def _parts_can_be_made(config: Config) -> None:
     _expect("memory" not in config.score.parts or config.model.has_memory, "model.memory", told, "'none'")
 
 
+def _size_name(config: Config) -> str:
+    return "model.network_size" if config.model.network_size else "data.size"
+
+
 def _sizes_fit(config: Config) -> None:
-    size, model, train = config.data.size, config.model, config.train
+    whole, size, name = config.data.size, config.network_size, _size_name(config)
+    model, train, halved = config.model, config.train, config.reduction
+    told = f"model.network_size ({size}) times 2, 4, 8, ..., or at most that (0 there shows the network all)"
+    _expect(size * halved == whole and halved.bit_count() == 1, "data.size", told, whole)
     window, smooth = train.ssim_window, config.score.smooth
-    _expect(window // 2 < size, "train.ssim_window", f"less than twice data.size ({size})", window)
-    _expect(smooth <= size, "score.smooth", f"at most data.size ({size})", smooth)
+    _expect(window // 2 < size, "train.ssim_window", f"less than twice {name} ({size})", window)
+    _expect(smooth <= whole, "score.smooth", f"at most data.size ({whole})", smooth)
     if model.trunk == "unet":
         deepest, told = 2 ** (model.levels - 1), f"({model.levels} levels halve it)"
-        _expect(size % deepest == 0, "data.size", f"a multiple of {deepest} {told}", size)
-        told = f"2 or more where the lowest of {model.levels} levels is a single pixel (data.size {size})"
+        _expect(size % deepest == 0, name, f"a multiple of {deepest} {told}", size)
+        told = f"2 or more where the lowest of {model.levels} levels is a single pixel ({name} {size})"
         _expect(size > deepest or train.batch_size > 1, "train.batch_size", told, train.batch_size)
     for level, k in zip(model.memory_places, model.partitions, strict=True):
         side = size >> (level - 1)
@@ -83,21 +102,21 @@ def _sizes_fit(config: Config) -> None:
 
 
 def _trunk_fits(config: Config) -> None:
-    size, model = config.data.size, config.model
+    size, name, model = config.network_size, _size_name(config), config.model
     if model.trunk == "bergmann":
         told = "0 for model.trunk=bergmann, which has no place for memories (the preset ae-l2 is set so)"
         _expect(model.memory_levels == 0, "model.memory_levels", told, model.memory_levels)
-        _expect(size % 16 == 0, "data.size", "a multiple of 16 for model.trunk=bergmann", size)
+        _expect(size % 16 == 0, name, "a multiple of 16 for model.trunk=bergmann", size)
         _expect(model.output == "linear", "model.output", "linear for model.trunk=bergmann", repr(model.output))
     if model.head_width:
-        _expect(size % 8 == 0, "data.size", "a multiple of 8 for model.head_width above 0", size)
-        told = "2 or more where the lowest of the head's 4 levels is a single pixel (data.size 8)"
+        _expect(size % 8 == 0, name, "a multiple of 8 for model.head_width above 0", size)
+        told = f"2 or more where the lowest of the head's 4 levels is a single pixel ({name} 8)"
         _expect(size > 8 or config.train.batch_size > 1, "train.batch_size", told, config.train.batch_size)
     if model.bank:
-        _expect(size % 4 == 0, "data.size", "a multiple of 4 for model.bank above 0", size)
+        _expect(size % 4 == 0, name, "a multiple of 4 for model.bank above 0", size)
     _expect(bool(model.bank) or not model.patches, "model.patches", "0 where model.bank is 0", model.patches)
     if model.critic_width:
-        _expect(size % 16 == 0, "data.size", "a multiple of 16 for model.critic_width above 0", size)
+        _expect(size % 16 == 0, name, "a multiple of 16 for model.critic_width above 0", size)
 
 
 def _memories_can_read(config: Config) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from . import detector as detectors
 from .config import Config
 from .data.cache import open_cache
-from .data.demo import make_demo
+from .data.demo import SIZE, make_demo
 from .data.open import open_dataset
 from .fitting import fit
 from .judging import judge
@@ -25,8 +25,8 @@ ABOUT = (
 
 
 def demo_config(quick: bool = False) -> Config:
-    """`fast` with a budget for a demonstration: longer, so that there is a reconstruction to look at."""
-    return preset("fast", {"train.steps": 20 if quick else 100})
+    """`fast` at the size of the photographs' crops; longer, so that there is a reconstruction to look at."""
+    return preset("fast", {"data.size": SIZE, "train.steps": 20 if quick else 100})
 
 
 def run_demo(out: Path, *, quick: bool = False, say: Callable[[str], None] = print) -> Path:

@@ -12,37 +12,41 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-CELL = 4  # pixels a side of a cell
+CELL = 4  # pixels a side of a cell, of the network's
 DIRECTIONS = 8
-SCALES = 3
+SCALES = 3  # and one more each time that the network sees half of the image's size
 FLOOR = 0.002  # contrast below which a place counts as flat, of full scale
 COLOUR_GAIN = 4.0
 CONTRAST_GAIN = 0.3
 _BINOMIAL = (1.0, 2.0, 1.0)
 
 
-def describe(images: Tensor) -> Tensor:
-    """[N, C, S, S] in [0, 1] -> [N, D, S / 4, S / 4], S a multiple of 4, at least 8.
+def describe(images: Tensor, reduction: int = 1) -> Tensor:
+    """[N, C, S, S] in [0, 1] -> [N, D, G, G], G = S / (4 reduction), which is whole; S at least 8.
 
-    Of each of three scales ten edge channels (eight directions, ridges bright and dark) relative to the contrast
-    around, and the logarithm of that contrast; of several channels, how each differs from their mean. An equal change
-    of brightness in all pixels changes nothing. D is `length(C)`.
+    Of each of three scales (four where `reduction` is 2, five where it is 4) ten edge channels (eight directions,
+    ridges bright and dark) relative to the contrast around, and the logarithm of that contrast; of several channels,
+    how each differs from their mean. An equal change of brightness in all pixels changes nothing. D is `length(C)`.
     """
-    grey, side = images.mean(dim=1, keepdim=True), images.shape[-1] // CELL
-    found = []
-    for scale in range(SCALES):
+    grey, cell = images.mean(dim=1, keepdim=True), CELL * reduction
+    side, found = images.shape[-1] // cell, []
+    for scale in range(_scales(reduction)):
         if scale:
             grey = functional.avg_pool2d(grey, 2)
         found.append(_relative(_on_cells(_edges(grey), side)))
     if images.shape[1] > 1:
-        colour = _spread(functional.avg_pool2d(images, CELL))
+        colour = _spread(functional.avg_pool2d(images, cell))
         found.append(COLOUR_GAIN * (colour - colour.mean(dim=1, keepdim=True)))
     return torch.cat(found, dim=1)
 
 
-def length(channels: int) -> int:
-    """D, the numbers that describe a place of an image of so many channels."""
-    return SCALES * (DIRECTIONS + 3) + (channels if channels > 1 else 0)
+def length(channels: int, reduction: int = 1) -> int:
+    """D, the numbers that describe a place of a C-channel image."""
+    return _scales(reduction) * (DIRECTIONS + 3) + (channels if channels > 1 else 0)
+
+
+def _scales(reduction: int) -> int:
+    return SCALES + reduction.bit_length() - 1
 
 
 def _edges(grey: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ import onnx
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from . import residual
 from .bundle import Bundle
@@ -23,7 +24,7 @@ from .detector import OUTPUTS, PARTS_OUTPUT, Outputs, open_session
 from .errors import ParityError
 from .images import ImageSpec, Pixels
 from .model.network import Network
-from .model.parts import PARTS, View
+from .model.parts import PARTS, View, enlarge
 
 SCORE_TOLERANCE = 1e-4  # relative; a sum of less than SMALL a pixel, any other score of less than LOW, as if that much
 PROBED = 16  # images of each part that graph and network are compared on
@@ -41,19 +42,20 @@ class DetectorGraph(nn.Module):
 
     def __init__(self, network: Network, config: Config, spec: ImageSpec) -> None:
         super().__init__()
-        self.network, self.score = network, config.score
+        self.network, self.score, self.reduction = network, config.score, config.reduction
         self.white = float(np.iinfo(spec.dtype).max)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Score, map, reconstruction and parts of a batch."""
-        x = image.to(torch.float32).permute(0, 3, 1, 2) / self.white
+        whole = image.to(torch.float32).permute(0, 3, 1, 2) / self.white
+        x = functional.avg_pool2d(whole, self.reduction) if self.reduction > 1 else whole
         reading = self.network(x)
         reconstruction = reading.reconstruction.clamp(0, 1)  # nearer to every image there is
-        view = View(x, reconstruction, reading, self.network)
+        view = View(x, reconstruction, reading, self.network, whole)
         named = zip(self.score.parts, self.score.weights, strict=True)
-        parts = torch.cat([weight * PARTS[name](view) for name, weight in named], dim=1)
+        parts = torch.cat([weight * enlarge(PARTS[name](view), whole) for name, weight in named], dim=1)
         finished, score = residual.finish(parts.sum(dim=1, keepdim=True), self.score)
-        return score, finished, reconstruction.permute(0, 2, 3, 1), parts
+        return score, finished, enlarge(reconstruction, whole).permute(0, 2, 3, 1), parts
 
 
 def make_bundle(network: Network, config: Config, spec: ImageSpec, manifest: dict[str, Any], probe: Pixels) -> Bundle:

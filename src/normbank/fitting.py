@@ -29,7 +29,7 @@ from .data.splits import fingerprint, hold_out
 from .detector import BATCH, Detector
 from .errors import TrainingError
 from .export import PROBED, make_bundle
-from .images import ImageSpec, Pixels, stored_size
+from .images import ImageSpec, Pixels, reduced, stored_size
 from .model.bank import Shares
 from .progress import Progress
 from .remembering import remember
@@ -95,12 +95,11 @@ def fit(
         return out / MODEL_FILE
     if resume and not (out / CHECKPOINT_FILE).exists():
         _say(f"no checkpoint in {out}: training starts from the beginning", quiet)
+    seen = reduced(prepared.train.pixels, config.reduction)
     if not quiet:
-        _say_plan(config, prepared, out, resume)
+        _say_plan(config, prepared, seen, out, resume)
     with Progress("training", config.train.steps, quiet=quiet) as progress:
-        trained = optimise(
-            config, prepared.train.pixels, out / CHECKPOINT_FILE, identity=identity, resume=resume, progress=progress
-        )
+        trained = optimise(config, seen, out / CHECKPOINT_FILE, identity=identity, resume=resume, progress=progress)
     trained, shares = _remember(config, prepared, trained)
     return _finish(config, dataset, prepared, trained, shares, out)
 
@@ -243,17 +242,17 @@ def _stored_sizes(samples: Sequence[Sample]) -> list[tuple[int, int]]:
     return [size for size in sizes if size is not None]
 
 
-def _say_plan(config: Config, prepared: Prepared, out: Path, resume: bool) -> None:
+def _say_plan(config: Config, prepared: Prepared, seen: Pixels, out: Path, resume: bool) -> None:
     """What is about to be done; how long a step takes is measured only where there are many."""
     known, spec = config.train, prepared.spec
     accelerator = accelerator_of(known)
-    precision = precision_of(known, accelerator, prepared.train.pixels)
+    precision = precision_of(known, accelerator, seen)
     done = _steps_done(out / CHECKPOINT_FILE) if resume else 0
     many = known.steps - done > MEASURED
     seconds = timing.seconds_per_step(config, spec.channels, spec.bits) if many else None
     counts = len(prepared.train.samples), len(prepared.held_out.samples)
     device, threads = device_name(accelerator), threads_of(known)
-    shown = mirrors(prepared.train.pixels, known.flips)
+    shown = mirrors(seen, known.flips)
     outlook = Outlook(spec, *counts, device, precision, threads, done, seconds, shown)
     _say(plan(config, outlook, out), quiet=False)
 

@@ -149,6 +149,18 @@ def fit_square(pixels: NDArray[Any], fit: str, edge: bool = True) -> NDArray[Any
     return pixels
 
 
+def reduced(pixels: Pixels, by: int) -> Pixels:
+    """Rounded means of by x by pixels: [N, S, S, C] uint8 or uint16 -> [N, S / by, S / by, C] of the same type."""
+    count, side, _, channels = pixels.shape
+    if by == 1:
+        return pixels
+    small = np.empty((count, side // by, side // by, channels), pixels.dtype)
+    for image, made in zip(pixels, small, strict=True):  # one at a time: the sums are wider than the images
+        sums = image.reshape(side // by, by, side // by, by, channels).sum(axis=(1, 3), dtype=np.int64)
+        made[...] = (sums + by * by // 2) // (by * by)
+    return small
+
+
 class _Quiet:
     """Silences Pillow's remarks on odd metadata while any thread decodes.
 

@@ -114,12 +114,13 @@ def paper_small() -> Config:
     )
 
 
-def _ours(name: str, widths: tuple[int, ...], head_width: int, steps: int) -> Config:
-    """The paper's memory and residual, trained to restore made defects; judged by edges, head and bank."""
+def _ours(name: str, widths: tuple[int, ...], head_width: int, steps: int, batch_size: int) -> Config:
+    """The paper's memory and residual, trained to restore made defects; judged by head and bank."""
     return Config(
         preset=name,
-        data=Data(size=128),
+        data=Data(size=256),
         model=Model(
+            network_size=128,
             widths=widths,
             memory_levels=4,
             partitions=_OBJECT_K,
@@ -131,8 +132,10 @@ def _ours(name: str, widths: tuple[int, ...], head_width: int, steps: int) -> Co
             bank=_BANK,
             patches=_PATCHES,
         ),
-        train=Train(steps=steps, batch_size=20, learning_rate=0.002, gradient_weight=0.3, corrupt=0.5, jitter=0.1),
-        score=Score(parts=("head", "gradient", "bank"), weights=(1.0, 0.3, 2.0), smooth=5, pool="max", delta_h=0),
+        train=Train(
+            steps=steps, batch_size=batch_size, learning_rate=0.002, gradient_weight=0.3, corrupt=0.5, jitter=0.1
+        ),
+        score=Score(parts=("head", "bank"), weights=(1.0, 2.0), smooth=5, pool="max", delta_h=0),
     )
 
 
@@ -146,7 +149,7 @@ def standard() -> Config:
     beforehand how long that is on your machine.
     Command: normbank train mvtec_ad/bottle --out runs/bottle --preset standard
     """
-    return _ours("standard", (32, 64, 128, 256, 256), head_width=32, steps=1000)
+    return _ours("standard", (32, 64, 128, 256, 256), head_width=32, steps=1000, batch_size=20)
 
 
 def small() -> Config:
@@ -157,7 +160,7 @@ def small() -> Config:
     Time: 800 steps of 20 images, 9 to 15 minutes on two CPU cores with bfloat16, by their make; 40 without it.
     Command: normbank train mvtec_ad/bottle --out runs/bottle --preset small
     """
-    return _ours("small", (16, 32, 64, 128, 128), head_width=16, steps=800)
+    return _ours("small", (16, 32, 64, 128, 128), head_width=16, steps=600, batch_size=8)
 
 
 def fast() -> Config:
@@ -170,8 +173,9 @@ def fast() -> Config:
     """
     return Config(
         preset="fast",
-        data=Data(size=128),
+        data=Data(size=256),
         model=Model(
+            network_size=128,
             widths=(8, 16, 32, 64, 64),
             memory_levels=4,
             partitions=_OBJECT_K,

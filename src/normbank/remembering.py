@@ -12,7 +12,6 @@ from torch.nn import functional
 
 from .batches import as_batches
 from .defects import Defects
-from .descriptors import CELL, describe
 from .images import Pixels
 from .metrics import auroc
 from .model.bank import Bank, Shares
@@ -59,7 +58,7 @@ def _choose(bank: Bank, judges: Pixels, good: tuple[Tensor, Tensor], usual: Shar
     made = Defects(judges, SEED).make_all(AN_IMAGE)
     spoiled = _distances(bank, np.stack([one.pixels for one in made]), batch_size)
     masks = torch.from_numpy(np.stack([one.mask for one in made]))[:, None].float()
-    cells = functional.max_pool2d(masks, CELL).bool()
+    cells = functional.max_pool2d(masks, bank.cell).bool()
 
     def quality(shares: Shares) -> float:
         return _separation(_weighed(good, shares, usual), _weighed(spoiled, shares, usual), cells)
@@ -87,7 +86,7 @@ def _distances(bank: Bank, pixels: Pixels, batch_size: int) -> tuple[Tensor, Ten
     """What each memory says of images [N, S, S, C]: two maps [N, 1, G, G]; zeros of one that is not there."""
     found = [
         (places := bank.places(seen), torch.zeros_like(places) if bank.patches is None else bank.patches(seen))
-        for seen in map(describe, as_batches(pixels, batch_size))
+        for seen in map(bank.describe, as_batches(pixels, batch_size))
     ]
     ofplaces, ofpatches = zip(*found, strict=True)
     return torch.cat(ofplaces), torch.cat(ofpatches)

@@ -22,7 +22,7 @@ class Frozen(BaseModel):
 class Data(Frozen):
     """How images become arrays, and which good images are held out."""
 
-    size: int = Field(128, ge=8, le=4096, description="side of the square the network sees, in pixels (paper)")
+    size: int = Field(128, ge=8, le=4096, description="side of the square that images become, in pixels (paper)")
     channels: int | None = Field(
         None, ge=1, le=1024, description="image channels; none: what most training images have"
     )
@@ -87,16 +87,22 @@ class Model(Frozen):
     )
     edges: bool = Field(False, description="the network sees the image's edges, not the image (field: EdgRec)")
     head_width: int = Field(0, ge=0, description="channels of the segmentation head; 0: none (field: DRAEM)")
+    network_size: int = Field(
+        0,
+        ge=0,
+        description="side at which all but the bank see the image: data.size halved once or more; 0, or no less than "
+        "data.size: as it is (ours)",
+    )
     bank: int = Field(
         0,
         ge=0,
-        description="cells of 4 x 4 pixels remembered at most, each at its place, for the part bank: a million "
-        "are 976 images of 128 pixels; 0: none (ours; field: PatchCore)",
+        description="cells of 4 x 4 pixels of the network's size remembered at most, each at its place, for the part "
+        "bank: a million are 976 images of 32 x 32 cells; 0: none (ours; field: PatchCore)",
     )
     patches: int = Field(
         0,
         ge=0,
-        description="patches of 12 x 12 pixels remembered at most beside them for the part bank, wherever they were; "
+        description="patches of 3 x 3 cells remembered at most beside them for the part bank, wherever they were; "
         "fewer where many channels make them long; 0: none (ours; field: PatchCore)",
     )
     critic_width: int = Field(

@@ -24,7 +24,7 @@ def seconds_per_step(config: Config, channels: int, bits: int = 8) -> float:
     known = config.train
     accelerator = accelerator_of(known)
     dtype = np.uint8 if bits == 8 else np.uint16
-    shape = (known.batch_size, config.data.size, config.data.size, channels)
+    shape = (known.batch_size, config.network_size, config.network_size, channels)
     pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape).astype(dtype)
     batches = batches_of(pixels, known)
     half = precision_of(known, accelerator, pixels) == "bf16-mixed"

@@ -28,17 +28,19 @@ class Shares(NamedTuple):
 
 
 class Bank(nn.Module):
-    """Images remembered place by place, `cells` of 4 x 4 pixels at most, and `patches` of them remembered wherever.
+    """Images remembered place by place, `cells` of them at most, and `patches` of 3 x 3 cells remembered wherever.
 
-    Empty until `learn`; `settle` weighs the two and gives the distance its unit.
+    Images are `size` pixels a side, cells 4 x `reduction`. Empty until `learn`; `settle` weighs the two and gives the
+    distance its unit.
     """
 
-    def __init__(self, channels: int, size: int, cells: int, patches: int = 0) -> None:
+    def __init__(self, channels: int, size: int, cells: int, patches: int = 0, reduction: int = 1) -> None:
         super().__init__()
-        side = size // CELL
+        self.reduction, self.cell = reduction, CELL * reduction
+        side, numbers = size // self.cell, length(channels, reduction)
         self.count, self.patch_count = max(1, cells // side**2), patches  # images, patches
-        self.places = Places(length(channels), side)
-        self.patches = Patches(length(channels)) if patches else None
+        self.places = Places(numbers, side)
+        self.patches = Patches(numbers) if patches else None
 
     @torch.no_grad()
     def learn(self, batches: Iterable[Tensor], total: int, seed: int = 0) -> None:
@@ -56,7 +58,7 @@ class Bank(nn.Module):
         some: list[Tensor] = []
         done = 0
         for images in batches:
-            seen = describe(images)
+            seen = self.describe(images)
             sums += seen.double().sum(dim=0)
             squares += seen.double().square().sum(dim=0)
             here = slice(done, done + len(images))
@@ -73,6 +75,10 @@ class Bank(nn.Module):
             middle = mean.mean(dim=(1, 2))
             spread = (square.mean(dim=(1, 2)) - middle**2).clamp_min(0)
             patches.keep(drawn, self.patch_count, middle, spread)
+
+    def describe(self, images: Tensor) -> Tensor:
+        """What the cells look like: [N, C, S, S] in [0, 1] -> [N, D, G, G]."""
+        return describe(images, self.reduction)
 
     def _surveyed(self) -> int:
         """How many patches are cut: fewer where many channels make them long."""
@@ -92,7 +98,7 @@ class Bank(nn.Module):
 
         The sum of what `Places` and `Patches` say, as far as they hold anything.
         """
-        described = describe(images)
+        described = self.describe(images)
         found = [member(described) for member in (self.places, self.patches) if member is not None and member.is_used]
         return torch.stack(found).sum(dim=0)
 

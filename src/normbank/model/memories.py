@@ -51,5 +51,5 @@ def make_memories(config: Config) -> list[Memory]:
 def _memory(config: Config, level: int) -> Memory:
     settings = config.model
     if level in settings.memory_places:
-        return MEMORIES[settings.memory](settings, level, config.data.size >> (level - 1))
+        return MEMORIES[settings.memory](settings, level, config.network_size >> (level - 1))
     return NoMemory() if settings.lateral or level == settings.levels else CutLink()

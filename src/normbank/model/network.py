@@ -87,7 +87,7 @@ def build(config: Config, channels: int) -> Network:
         Head(channels, known.head_width) if known.head_width else None,
         Critic(channels, known.critic_width) if known.critic_width else None,
         known.edges,
-        Bank(channels, config.data.size, known.bank, known.patches) if known.bank else None,
+        Bank(channels, config.data.size, known.bank, known.patches, config.reduction) if known.bank else None,
     )
 
 
@@ -95,4 +95,4 @@ def _autoencoder(config: Config, channels: int) -> nn.Module:
     known = config.model
     if known.trunk == "unet":
         return UNet(channels, known.widths, make_memories(config), known.output)
-    return ConvolutionalAutoencoder(channels, config.data.size, known.latent)
+    return ConvolutionalAutoencoder(channels, config.network_size, known.latent)

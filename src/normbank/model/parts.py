@@ -15,12 +15,16 @@ from .unet import Reading
 
 
 class View(NamedTuple):
-    """What a part may look at: images and reconstructions [N, C, S, S] in [0, 1], the reading, the network."""
+    """What a part may look at: images and reconstructions [N, C, S, S] in [0, 1], the reading, the network.
+
+    `whole` are the images as they came, R times as large a side; the rest is what the network saw of them.
+    """
 
     images: Tensor
     reconstructions: Tensor
     reading: Reading
     network: Network
+    whole: Tensor
 
 
 def memory_distance(view: View) -> Tensor:
@@ -33,14 +37,14 @@ def memory_distance(view: View) -> Tensor:
         for query, recall in zip(view.reading.queries, view.reading.recalls, strict=True)
         if recall.weights is not None
     ]
-    return torch.stack([_enlarge(one, view.images) for one in maps]).mean(dim=0).clamp_min(0)
+    return torch.stack([enlarge(one, view.images) for one in maps]).mean(dim=0).clamp_min(0)
 
 
 def latent_distance(view: View) -> Tensor:
     """Distance of image and reconstruction in the critic's features (DAAD+): [N, 1, S, S], >= 0."""
     assert view.network.critic is not None
     of_image, of_other = (view.network.critic.features(x) for x in (view.images, view.reconstructions))
-    return _enlarge((of_image - of_other).abs().mean(dim=1, keepdim=True), view.images)
+    return enlarge((of_image - of_other).abs().mean(dim=1, keepdim=True), view.images)
 
 
 def head_probability(view: View) -> Tensor:
@@ -50,17 +54,20 @@ def head_probability(view: View) -> Tensor:
 
 
 def bank_distance(view: View) -> Tensor:
-    """d / (1 + d) of the distance d to the nearest of the bank: [N, 1, S, S] in [0, 1)."""
+    """d / (1 + d) of the distance d to the nearest of the bank: [N, 1, R S, R S] in [0, 1)."""
     assert view.network.bank is not None
-    distance = view.network.bank(view.images)
-    return _enlarge(distance / (1 + distance), view.images)
+    distance = view.network.bank(view.whole)
+    return enlarge(distance / (1 + distance), view.whole)
 
 
 def _error(measure: Callable[[Tensor, Tensor], Tensor]) -> Callable[[View], Tensor]:
     return lambda view: measure(view.images, view.reconstructions)
 
 
-def _enlarge(maps: Tensor, images: Tensor) -> Tensor:
+def enlarge(maps: Tensor, images: Tensor) -> Tensor:
+    """[N, C, H, W] brought to the size of `images` [N, ., S, S], between pixels by straight lines."""
+    if maps.shape[-2:] == images.shape[-2:]:
+        return maps
     return functional.interpolate(maps, size=images.shape[-2:], mode="bilinear", align_corners=False)
 
 
