@@ -45,11 +45,12 @@ def _added() -> Iterator[Ingredient]:
 
 def _trained_otherwise() -> Iterator[Ingredient]:
     own = preset(WHOLE)
-    headless = {"model.head_width": 0, **parts(own, [name for name in own.score.parts if name != "head"])}
+    others = ["gradient" if name == "head" else name for name in own.score.parts]  # the bank alone needs no training
+    headless = {"model.head_width": 0, "score.parts": others}
     changes: dict[str, dict[str, Any]] = {
-        "no made defects": {**headless, "train.corrupt": 0},
+        "no made defects, the gradient in the head's place": {**headless, "train.corrupt": 0},
         "no gradient term in the loss": {"train.gradient_weight": 0},
-        "no head": headless,
+        "no head, the gradient in its place": headless,
         "no jitter": {"train.jitter": 0},
         "soft read": {**SOFT, "model.temperature": 1},
         "no memory": {"model.memory": "none"},
@@ -69,7 +70,6 @@ def _trained_otherwise() -> Iterator[Ingredient]:
 def _scored_otherwise() -> Iterator[Ingredient]:
     own = preset(WHOLE)
     changes: dict[str, dict[str, Any]] = {
-        "no bank": parts(own, [name for name in own.score.parts if name != "bank"]),
         "with gradient": _with(own, "gradient", 0.3),
         "head alone": parts(own, ["head"]),
         "gradient alone": parts(own, ["gradient"]),

@@ -303,6 +303,11 @@ def test_reduction_by_hand() -> None:
     )
 
 
+def test_a_larger_image_costs_little_where_the_network_sees_no_more_of_it() -> None:
+    (told,) = advise(PLENTY, preset("small"), [(2048, 2048)])
+    assert told.endswith("data.size=512 shows defects of half that size, in little more time")
+
+
 @pytest.mark.parametrize(("side", "size", "told"), [(512, 128, False), (513, 128, True), (1024, 256, False)])
 def test_reduction_to_a_quarter_is_not_worth_a_remark(side: int, size: int, told: bool) -> None:
     assert bool(advise(PLENTY, sized(size), [(side, side)])) == told
@@ -424,9 +429,14 @@ def test_the_plan_of_what_is_left() -> None:
     assert row(SMALL, "time", done=399) == "not measured for 1 step"
 
 
+def test_the_plan_says_what_the_network_sees() -> None:
+    assert "; 256 x 256 (the network sees 128 x 128, the bank all), 3 channels" in row(preset("small"), "images")
+    assert "network sees" not in row(preset("small", {"data.size": 128}), "images")
+
+
 def test_a_long_training_names_the_way_out() -> None:
     lines = plan(preset("small"), outlook(seconds_per_step=3.0), Path("out")).splitlines()
-    assert lines[4].startswith("time    about 40 minutes")
+    assert lines[4].startswith("time    about 30 minutes")
     assert lines[5].startswith("less    --preset fast keeps the bank of good images alone")
     for config, seconds in (("small", 1.0), ("paper-mvtec-object", 30.0), ("fast", 60.0)):
         told = plan(preset(config), outlook(seconds_per_step=seconds), Path("out"))

@@ -59,19 +59,20 @@ def test_ingredients_by_hand():
     }
     assert settings["the paper's method at this width"] == ("paper-small", {}, {})
     assert settings["no jitter"] == ("small", {"train.jitter": 0.0}, {})
-    assert settings["no head"] == (
+    assert settings["no head, the gradient in its place"] == (
         "small",
-        {"model.head_width": 0, "score.parts": ["gradient", "bank"], "score.weights": [0.3, 2.0]},
+        {"model.head_width": 0, "score.parts": ["gradient", "bank"]},
         {},
     )
-    assert settings["no made defects"][1] == {**settings["no head"][1], "train.corrupt": 0.0}
+    headless = settings["no head, the gradient in its place"][1]
+    assert settings["no made defects, the gradient in the head's place"][1] == {**headless, "train.corrupt": 0.0}
     assert settings["soft read"][1] == {
         "model.shrinkage": "soft",
         "model.renormalise": False,
         "model.temperature": 1.0,
     }
     assert settings["with memory distance"][2] == {
-        "score.parts": ["head", "gradient", "bank", "memory"],
+        "score.parts": ["head", "bank", "memory"],
         "score.weights": [*preset("small").score.weights, 1.0],
     }
     assert settings["+ gradient score"] == (
@@ -87,9 +88,9 @@ def test_ingredients_by_hand():
 
 
 def test_parts_keep_the_weights_they_have():
-    config = preset("small", {"score.weights": [0.5, 2, 3]})
-    assert ablation.parts(config, ["gradient", "memory"]) == {
-        "score.parts": ["gradient", "memory"],
+    config = preset("small", {"score.weights": [0.5, 2]})
+    assert ablation.parts(config, ["bank", "memory"]) == {
+        "score.parts": ["bank", "memory"],
         "score.weights": [2.0, 1.0],
     }
     assert ablation.parts(config, ["gradient"]) == {"score.parts": ["gradient"], "score.weights": [1.0]}

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from tiny import SETTINGS
 
 from normbank import cli
-from normbank.config import Config, fields, from_dict, override
+from normbank.config import Config, completed, fields, from_dict, override
 from normbank.errors import ConfigError
 from normbank.presets import DEFAULT_PRESET, PRESETS, preset
 from normbank.settings import Data, Model
@@ -181,6 +181,10 @@ MISTAKES = {
     "data.bits=12": "data.bits: Input should be 8 or 16, got 12",
     "data.size=100": "data.size: expected a multiple of 16 (5 levels halve it), got 100",
     "data.size=4": "data.size: Input should be greater than or equal to 8, got 4",
+    "model.network_size=48": "data.size: expected model.network_size (48) times 2, 4, 8, ..., or at most that (0 there "
+    "shows the network all), got 128",
+    "model.network_size=8": "model.network_size: expected a multiple of 16 (5 levels halve it), got 8",
+    "model.network_size=-1": "model.network_size: Input should be greater than or equal to 0, got -1",
     "data.held_out=0.9": "data.held_out: Input should be less than or equal to 0.5, got 0.9",
     "score.delta_h=1": "score.delta_h: Input should be less than 1, got 1",
     "score.bins=1": "score.bins: Input should be greater than or equal to 2, got 1",
@@ -402,6 +406,27 @@ def _as_text(value):
 def test_an_unknown_preset_names_the_nearest(name, near):
     with pytest.raises(ConfigError, match=rf"unknown preset '{name}': the nearest there is is '{near}.*Known: paper-"):
         preset(name)
+
+
+def test_the_network_may_see_less_than_the_bank():
+    config = preset("fast")
+    assert (config.data.size, config.network_size, config.reduction) == (256, 128, 2)
+    assert preset("fast", {"data.size": 1024}).reduction == 8
+    assert preset("fast", {"data.size": 1024, "model.network_size": 0}).network_size == 1024
+
+
+@pytest.mark.parametrize("size", [128, 64])
+def test_a_network_that_sees_all_is_written_in_one_way(size):
+    config = preset("fast", {"data.size": size, "model.partitions": [1, 1, 1, 1]})
+    assert (config.model.network_size, config.network_size, config.reduction) == (0, size, 1)
+    plain = preset("fast", {"data.size": size, "model.partitions": [1, 1, 1, 1], "model.network_size": 0})
+    assert config == plain == from_dict(config.model_dump())
+
+
+def test_settings_without_a_size_of_the_network_are_those_before_there_was_one():
+    older = preset("paper-small").model_dump(mode="json")
+    del older["model"]["network_size"]
+    assert completed(older) == preset("paper-small").model_dump(mode="json")
 
 
 def test_a_window_wider_than_the_image():

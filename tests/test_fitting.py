@@ -653,6 +653,23 @@ def test_five_channels_from_npy_end_to_end(tmp_path: Path) -> None:
     assert found.predict(dataset.train[3].path).score > 0
 
 
+def test_a_network_that_sees_half_and_a_bank_that_sees_all_end_to_end(tmp_path: Path) -> None:
+    """A scratch of fine stripes, grey at half the size: the bank alone can see it, and the maps are of the whole."""
+    dataset = good(tmp_path, 24, side=64)
+    small = {"data__size": 64, "model__network_size": 32}
+    config = tiny_config(**small, model__bank=64 * 24, score__parts=("bank",), score__pool="max", score__delta_h=0)
+    found = detectors.load(fit(config, dataset, tmp_path / "run", quiet=True))
+    pixels = weave(3, 64)
+    striped = pixels.copy()
+    striped[16:32, 16:48:2] -= 40
+    striped[16:32, 17:48:2] += 40
+    plain, marked = found.predict([pixels, striped])
+    assert marked.anomaly_map.shape == (64, 64)
+    assert found.run(pixels[None]).reconstructions.shape == (1, 64, 64, 3)
+    assert marked.score > 1.5 * plain.score
+    assert marked.anomaly_map[16:32, 16:48].mean() > 2 * marked.anomaly_map[48:].mean()
+
+
 def test_the_same_seed_gives_the_same_file_but_for_its_dates(tmp_path: Path, cheap: Cheap) -> None:
     dataset = good(tmp_path / "data", 12)
     first, second = (cheap(dataset, tmp_path / name) for name in "ab")

@@ -607,3 +607,17 @@ def test_a_mask_of_ones_is_read_like_one_of_255(tmp_path, high):
     truth[4:8, 4:12] = high
     Image.fromarray(truth).save(tmp_path / "mask.png")
     assert np.array_equal(read_mask(tmp_path / "mask.png", 16), truth > 0)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_images_are_reduced_to_rounded_means(dtype):
+    image = np.array([[[0], [1], [9], [9]], [[1], [0], [9], [8]], [[255]] * 4, [[255]] * 4], dtype)
+    small = images.reduced(image[None], 2)
+    assert small.dtype == dtype
+    assert small[0, ..., 0].tolist() == [[1, 9], [255, 255]]  # 0.5 and 8.75
+    np.testing.assert_array_equal(images.reduced(image[None], 1)[0], image)
+
+
+def test_reducing_stays_within_the_type():
+    white = np.full((2, 8, 8, 3), 65535, np.uint16)
+    assert (images.reduced(white, 4) == 65535).all()

@@ -48,14 +48,16 @@ def view(net: Network | None = None, seed: int = 1, size: int = 32) -> View:
     images = drawn(seed, 2, 3, size, size)
     with torch.no_grad():
         reading = (net or network())(images)
-    return View(images, drawn(seed + 100, 2, 3, size, size), reading, net or network())
+    return View(images, drawn(seed + 100, 2, 3, size, size), reading, net or network(), images)
 
 
 def remembered(size: int, *levels: tuple[Tensor, Tensor, bool]) -> View:
     """A view of size x size images with these (query, read, whether a memory stands there)."""
     recalls = tuple(Recall(read, torch.ones(1) if stands else None, read) for _, read, stands in levels)
     images = torch.zeros(len(levels[0][0]), 1, size, size)
-    return View(images, images, Reading(images, tuple(q for q, _, _ in levels), recalls), Network(nn.Identity()))
+    return View(
+        images, images, Reading(images, tuple(q for q, _, _ in levels), recalls), Network(nn.Identity()), images
+    )
 
 
 def test_the_parts_are_those_that_settings_can_name() -> None:
@@ -70,7 +72,7 @@ def test_a_part_is_one_map_an_image_of_its_own(name: str) -> None:
     with torch.no_grad():
         maps = PARTS[name](whole)
         alone = [
-            PARTS[name](View(x[None], y[None], net(x[None]), net))
+            PARTS[name](View(x[None], y[None], net(x[None]), net, x[None]))
             for x, y in zip(whole.images, whole.reconstructions, strict=True)
         ]
     assert maps.shape == (2, 1, 32, 32)
@@ -153,7 +155,7 @@ def test_latent_distance_by_hand() -> None:
     net = Network(nn.Identity(), critic=Doubled())  # type: ignore[arg-type]
     image, other = torch.zeros(1, 1, 2, 4), torch.zeros(1, 1, 2, 4)
     image[..., :2] = 0.5
-    found = latent_distance(View(image, other, Reading(image, (), ()), net))
+    found = latent_distance(View(image, other, Reading(image, (), ()), net, image))
     assert found.shape == (1, 1, 2, 4)
     assert found[0, 0].flatten().tolist() == pytest.approx([1, 0.75, 0.25, 0] * 2, abs=1e-6)
 
@@ -167,7 +169,7 @@ def test_latent_distance_equals_the_loops() -> None:
         found = latent_distance(seen)
     for image in range(2):
         np.testing.assert_allclose(found[image, 0].numpy(), slow.latent_distance(a[image], b[image], 32), atol=2e-6)
-    same = View(seen.images, seen.images, seen.reading, net)
+    same = View(seen.images, seen.images, seen.reading, net, seen.images)
     assert (latent_distance(same) == 0).all()
 
 
@@ -209,7 +211,7 @@ def test_the_graph_adds_weighted_parts_of_the_clamped_reconstruction(output: str
         score, finished, reconstruction, parts = graph(pixels)
         x = pixels.permute(0, 3, 1, 2) / 255
         reading = net(x)
-        seen = View(x, reading.reconstruction.clamp(0, 1), reading, net)
+        seen = View(x, reading.reconstruction.clamp(0, 1), reading, net, x)
         expected = [weight * PARTS[name](seen) for name, weight in zip(names, weights, strict=True)]
     assert torch.equal(reconstruction, seen.reconstructions.permute(0, 2, 3, 1))
     if output == "linear":
@@ -223,3 +225,31 @@ def test_the_graph_adds_weighted_parts_of_the_clamped_reconstruction(output: str
         map_, number = slow_maps.finished(added.tolist(), config.score)
         np.testing.assert_allclose(finished[image, 0].numpy(), map_, atol=1e-5)
         assert score[image].item() == pytest.approx(number, abs=1e-5)
+
+
+def test_a_network_that_sees_half_gives_maps_of_the_whole() -> None:
+    """By hand but for the parts: the network sees means of 2 x 2 pixels, the bank every pixel."""
+    names, weights = ("squared", "bank"), (2.0, 0.5)
+    config = tiny_config(
+        data__size=64, model__network_size=32, model__bank=192, score__parts=names, score__weights=weights
+    )
+    torch.manual_seed(0)
+    net = build(config, 3).eval()
+    assert net.bank is not None
+    net.bank.learn([drawn(7, 4, 3, 64, 64)], 4)
+    pixels = (255 * drawn(5, 2, 64, 64, 3)).to(torch.uint8)
+    with torch.no_grad():
+        graph = DetectorGraph(net, config, ImageSpec(64, 3, 8, "stretch")).eval()
+        score, finished, reconstruction, parts = graph(pixels)
+        whole = pixels.permute(0, 3, 1, 2) / 255
+        x = whole.reshape(2, 3, 32, 2, 32, 2).mean(dim=(3, 5))
+        made = net(x).reconstruction.clamp(0, 1)
+        squared = nn.functional.interpolate(((x - made) ** 2).mean(dim=1, keepdim=True), size=(64, 64), mode="bilinear")
+        far = net.bank(whole)
+    assert far.shape == (2, 1, 8, 8)
+    bank = nn.functional.interpolate(far / (1 + far), size=(64, 64), mode="bilinear")
+    torch.testing.assert_close(parts, torch.cat([2 * squared, 0.5 * bank], dim=1), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(finished, residual.finish(2 * squared + 0.5 * bank, config.score)[0])
+    assert score.shape == (2,)
+    expected = nn.functional.interpolate(made, size=(64, 64), mode="bilinear").permute(0, 2, 3, 1)
+    torch.testing.assert_close(reconstruction, expected, rtol=1e-4, atol=1e-6)

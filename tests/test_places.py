@@ -31,14 +31,14 @@ def banked(count: int = 8, images: Tensor | None = None, channels: int = 3, size
     return bank
 
 
-@pytest.mark.parametrize("channels", [1, 3, 5])
-def test_descriptors_equal_the_loops(channels: int) -> None:
-    images = drawn(3, 2, channels, 16, 16)
-    found = describe(images)
-    assert found.shape == (2, length(channels), 4, 4)
+@pytest.mark.parametrize(("channels", "reduction"), [(1, 1), (3, 1), (5, 1), (3, 2), (1, 4)])
+def test_descriptors_equal_the_loops(channels: int, reduction: int) -> None:
+    images = drawn(3, 2, channels, 16 * reduction, 16 * reduction)
+    found = describe(images, reduction)
+    assert found.shape == (2, length(channels, reduction), 4, 4)
     gains = (descriptors.FLOOR, descriptors.CONTRAST_GAIN, descriptors.COLOUR_GAIN)
     for number, image in enumerate(images):
-        expected = torch.tensor(slow.describe(image.tolist(), *gains))
+        expected = torch.tensor(slow.describe(image.tolist(), *gains, 4 * reduction))
         torch.testing.assert_close(found[number], expected, rtol=1e-4, atol=1e-5)
 
 
@@ -122,10 +122,28 @@ def test_the_part_rises_from_0_to_1_with_the_distance() -> None:
     net.bank.learn([images], 5)
     apart = net.bank(other := drawn(7, 5, 3, 32, 32))
     with torch.no_grad():
-        maps = bank_distance(View(other, other, net(other), net))
+        maps = bank_distance(View(other, other, net(other), net, other))
     assert maps.shape == (5, 1, 32, 32)
     assert 0 <= maps.min() <= maps.max() < 1
     assert maps.max().item() <= (apart / (1 + apart)).max().item() + 1e-6
+
+
+def test_a_bank_of_larger_images_has_as_many_cells_and_sees_what_is_finer() -> None:
+    """Stripes a pixel wide: half of the size shows plain grey."""
+    plain = torch.full((6, 1, 32, 32), 0.5)
+    striped = plain.clone()
+    striped[0, :, 8:16, 8:16:2] += 0.2
+    striped[0, :, 8:16, 9:16:2] -= 0.2
+    large, small = Bank(1, 32, 16 * 6, reduction=2), Bank(1, 16, 16 * 6)
+    noise = 0.01 * drawn(2, 6, 1, 32, 32)
+    halves = [torch.nn.functional.avg_pool2d(images + noise, 2) for images in (plain, striped)]
+    large.learn([plain + noise], 6)
+    small.learn([halves[0]], 6)
+    whole, half = large(striped + noise)[:1], small(halves[1])[:1]
+    assert whole.shape == half.shape == (1, 1, 4, 4)
+    assert large.places.items.shape[:2] == (16, 6)
+    assert whole.max() > 10
+    assert half.max() < 1e-3
 
 
 def test_a_size_that_cannot_be_cut_into_cells_is_refused() -> None:

@@ -73,7 +73,7 @@ def test_another_map_and_pooling_equal_the_loops(trained: Bundle, other: Bundle)
     network.load_state_dict(safetensors.torch.load(trained.weights))
     with torch.no_grad():
         x = torch.from_numpy(pixels()).permute(0, 3, 1, 2) / 255
-        distances = memory_distance(View(x, x, network(x), network))
+        distances = memory_distance(View(x, x, network(x), network, x))
     for image in range(3):
         pair = (pixels()[image] / 255, before.reconstructions[image])
         seen, answer = (torch.from_numpy(np.moveaxis(one, -1, 0)) for one in pair)

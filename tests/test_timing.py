@@ -148,3 +148,8 @@ def test_a_device_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(TrainingError, match=r"train\.device: expected auto or .* \(cpu\), got 'cuda'"):
         seconds_per_step(tiny_config(train__device="cuda"), 3)
+
+
+def test_steps_are_of_the_size_that_the_network_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, steps = watched(monkeypatch, tiny_config(data__size=64, model__network_size=32))
+    assert steps.batches[0].inputs.shape[-2:] == (32, 32)

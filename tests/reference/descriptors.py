@@ -48,23 +48,23 @@ def spread(plane):
     ]
 
 
-def describe(image, floor, contrast_gain, colour_gain):
-    """[C, S, S] -> D planes of [S / 4, S / 4]."""
+def describe(image, floor, contrast_gain, colour_gain, cell=4):
+    """[C, S, S] -> D planes of [S / cell, S / cell]."""
     channels, height, width = len(image), len(image[0]), len(image[0][0])
     grey = [
         [sum(float(image[c][y][x]) for c in range(channels)) / channels for x in range(width)] for y in range(height)
     ]
     found = []
-    for scale in range(3):
+    for scale in range({4: 3, 8: 4, 16: 5}[cell]):
         if scale:
             grey = means(grey, 2)
-        cells = [spread(means(plane, 4 >> scale)) for plane in edges(grey)]
+        cells = [spread(means(plane, cell >> scale)) for plane in edges(grey)]
         rows, columns = range(len(cells[0])), range(len(cells[0][0]))
         contrast = spread([[sum(cells[n][y][x] for n in range(8)) / 8 for x in columns] for y in rows])
         found += [[[plane[y][x] / (contrast[y][x] + floor) for x in columns] for y in rows] for plane in cells]
         found.append([[contrast_gain * math.log(contrast[y][x] + floor) for x in columns] for y in rows])
     if channels > 1:
-        colours = [spread(means(plane, 4)) for plane in image]
+        colours = [spread(means(plane, cell)) for plane in image]
         rows, columns = range(len(colours[0])), range(len(colours[0][0]))
         middle = [[sum(plane[y][x] for plane in colours) / channels for x in columns] for y in rows]
         found += [[[colour_gain * (plane[y][x] - middle[y][x]) for x in columns] for y in rows] for plane in colours]
