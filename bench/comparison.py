@@ -108,7 +108,7 @@ def _middle(values: Sequence[float | None]) -> float | None:
 def _peer(data: str, peer: Peer) -> Entry:
     values = {name: None if value is None else 100 * value for name, value in peer.metrics.items()}
     texts = (peer.weights, "1", *(percent(peer.metrics[metric]) for metric in METRICS), peer.fitting)
-    return Entry(data, peer.name, texts, values)
+    return Entry(data, peer.title, texts, values)
 
 
 def _ahead(entries: Sequence[Entry]) -> Iterator[str]:

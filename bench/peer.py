@@ -8,8 +8,9 @@ For comparison only: nothing of normbank uses these weights. It needs an environ
     peer-venv/bin/pip install --no-deps -e .
     peer-venv/bin/python -m bench.peer PATH/TO/mvtec_ad/bottle
 
-and writes `bench/results/peers/padim-<data>.json`: images, split and metrics are those of `normbank evaluate`, scores
-are raw. One setting for all data: every channel of the stages at strides 4, 8 and 16, the rest as anomalib has it.
+and writes `bench/results/peers/padim-<data>-<size>.json`: images, split and metrics are those of `normbank evaluate`,
+scores are raw. One setting for all data: every channel of the stages at strides 4, 8 and 16, the rest as anomalib has
+it.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def main() -> int:
     except UserError as error:
         print(f"bench.peer: {error}", file=sys.stderr)
         return 2
-    target = given.out / f"padim-{result['data_name']}.json"
+    target = given.out / f"padim-{result['data_name']}-{given.size}.json"
     write_result(target, result)
     print(f"{target}: {result['metrics']}")
     return 0

@@ -10,7 +10,7 @@ from typing import Any
 from bench.stored import read_result
 
 METRICS = ("image_AUROC", "pixel_AUROC", "AUPRO", "image_AUROC_shifted")
-_TOLD = ("fitting_seconds", "fitting_cpu_seconds", "backbone", "machine", "notes")
+_TOLD = ("fitting_seconds", "fitting_cpu_seconds", "size", "backbone", "machine", "notes")
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,11 @@ class Peer:
     data: str
     metrics: Mapping[str, float | None]
     values: Mapping[str, Any]
+
+    @property
+    def title(self) -> str:
+        """Its name and the size of the images that it saw."""
+        return f"{self.name}, {self.values['size']} px"
 
     @property
     def weights(self) -> str:

@@ -59,12 +59,13 @@ def put_peer(folder: Path, data: str = "bottle", **values: Any) -> Path:
         "metrics": {**metrics, **values.pop("metrics", {})},
         "fitting_seconds": 4.04,
         "fitting_cpu_seconds": 7.5,
+        "size": 128,
         "backbone": {"name": "a_network", "weights": "ImageNet"},
         "machine": {"processor": "a processor"},
         "notes": {"licence": "research only", "channels": "takes three", "seconds": "by the clock"},
         **values,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"padim-{data}.json"
+    path = folder / f"padim-{data}-{content['size']}.json"
     path.write_text(json.dumps(content), encoding="utf-8")
     return path

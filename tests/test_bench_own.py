@@ -223,12 +223,12 @@ def test_the_comparison_by_hand(compared):
             *("90.0 (90.0 to 90.0)", "97.0 (97.0 to 97.0)", "60 s, a processor"),
         ],
         [
-            *("bottle", "PaDiM", "ImageNet", "1", "99.5", "97.0", "90.0", "98.0"),
+            *("bottle", "PaDiM, 128 px", "ImageNet", "1", "99.5", "97.0", "90.0", "98.0"),
             "4.0 s (7.5 s of processor time), a processor",
         ],
         ["magnetic_tile", "`small`", "none", "1", "95.0", "-", "-", "-", "60 s, a processor"],
         [
-            *("magnetic_tile", "PaDiM", "ImageNet", "1", "94.0", "50.0", "50.0", "50.0"),
+            *("magnetic_tile", "PaDiM, 128 px", "ImageNet", "1", "94.0", "50.0", "50.0", "50.0"),
             "4.0 s (7.5 s of processor time), a processor",
         ],
         ["mnist, mean of 10 digits", "the paper", "none", "-", "98.1", "-", "-", "-", "-"],
@@ -249,9 +249,22 @@ def test_who_is_ahead_is_said_by_the_figures_that_are_shown(compared):
     assert sentences(compared) == [
         "The paper is ahead of `standard` on bottle: image AUROC (95.2 against 90.0).",
         "The paper is nowhere ahead of `small` in this table.",
-        "PaDiM is ahead of `standard` on bottle: image AUROC (99.5 against 90.0), AUPRO (90.0 against 50.0).",
-        "PaDiM is ahead of `small` on bottle: image AUROC, light shifted (98.0 against 97.0).",
+        "PaDiM, 128 px is ahead of `standard` on bottle: image AUROC (99.5 against 90.0), AUPRO (90.0 against 50.0).",
+        "PaDiM, 128 px is ahead of `small` on bottle: image AUROC, light shifted (98.0 against 97.0).",
         "PaDiM stands on a_network. research only; takes three. Its seconds: by the clock.",
+    ]
+
+
+def test_a_peer_has_a_row_for_each_size_that_it_saw(tmp_path):
+    put(tmp_path / "cells", "own", "small", "bottle", 0, image_AUROC=0.9, pixel_AUROC=0.99)
+    put_peer(tmp_path / "peers", "bottle", size=256, metrics={"image_AUROC": 0.95})
+    put_peer(tmp_path / "peers", "bottle", metrics={"image_AUROC": 0.85})
+    text = comparison.readme(runs.read_cells(tmp_path / "cells"), peers.read_peers(tmp_path / "peers"))
+    assert [row[1] for row in rows(text)[2:]] == ["the paper", "`small`", "PaDiM, 128 px", "PaDiM, 256 px"]
+    ahead = [one for one in sentences(text) if "is ahead of `small`" in one]
+    assert ahead == [
+        "The paper is ahead of `small` on bottle: image AUROC (95.2 against 90.0).",
+        "PaDiM, 256 px is ahead of `small` on bottle: image AUROC (95.0 against 90.0).",
     ]
 
 
@@ -268,7 +281,7 @@ def test_the_section_of_our_own_has_peers_and_every_cell(tmp_path):
     text = "\n".join(tables.sections(stored, set(), known))
     part = text.partition("### Presets of our own (budget quick)")[2].partition("\n### ")[0]
     names = [row[1] for row in rows(part)]
-    assert names[2:5] == ["the paper", "`small`", "PaDiM"]
+    assert names[2:5] == ["the paper", "`small`", "PaDiM, 128 px"]
     assert ["small", "bottle", "90.0"] in [row[:3] for row in rows(part)]
 
 
@@ -287,7 +300,8 @@ def test_a_file_that_is_no_peer_is_named(tmp_path, change, words):
     values = json.loads(path.read_text(encoding="utf-8"))
     change(values)
     path.write_text(json.dumps(values), encoding="utf-8")
-    with pytest.raises(ValueError, match=rf"bottle\.json: expected what `python -m bench\.peer` writes, got .*{words}"):
+    told = rf"bottle-128\.json: expected what `python -m bench\.peer` writes, got .*{words}"
+    with pytest.raises(ValueError, match=told):
         peers.read_peers(tmp_path)
 
 
