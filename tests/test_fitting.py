@@ -653,6 +653,7 @@ def test_five_channels_from_npy_end_to_end(tmp_path: Path) -> None:
     assert found.predict(dataset.train[3].path).score > 0
 
 
+@pytest.mark.slow
 def test_a_network_that_sees_half_and_a_bank_that_sees_all_end_to_end(tmp_path: Path) -> None:
     """A scratch of fine stripes, grey at half the size: the bank alone can see it, and the maps are of the whole."""
     dataset = good(tmp_path, 24, side=64)

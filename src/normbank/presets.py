@@ -143,8 +143,8 @@ def standard() -> Config:
     """Ours, beyond the paper: half the paper's channels, made defects, a segmentation head, a bank of good images.
 
     Source: docs/method.md, "Beyond the paper". Choices were made on defects made on held-out good images.
-    Expected: MVTec bottle 99.8 / 98.9, transistor 99.4 / 97.8 (image / pixel AUROC, %; one seed, before the bank's
-    last change: docs/findings.md).
+    Expected: MVTec bottle 99.8 / 98.9, transistor 99.4 / 97.8 (image / pixel AUROC, %; one seed, with a bank that saw
+    128 pixels: docs/findings.md).
     Time: 1,000 steps of 20 images: under 3 minutes on an H200 that eleven other trainings shared; `normbank train` says
     beforehand how long that is on your machine.
     Command: normbank train mvtec_ad/bottle --out runs/bottle --preset standard
