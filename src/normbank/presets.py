@@ -157,7 +157,7 @@ def small() -> Config:
 
     Source: docs/method.md, "Beyond the paper". Choices were made on defects made on held-out good images.
     Expected: MVTec bottle 99.8 / 98.6, transistor 99.0 / 97.6 (image / pixel AUROC, %; bench/README.md).
-    Time: 800 steps of 20 images, 9 to 15 minutes on two CPU cores with bfloat16, by their make; 40 without it.
+    Time: 600 steps of 8 images, 16 to 20 minutes on two CPU cores without bfloat16 and AVX-512; less on others.
     Command: normbank train mvtec_ad/bottle --out runs/bottle --preset small
     """
     return _ours("small", (16, 32, 64, 128, 128), head_width=16, steps=600, batch_size=8)
