@@ -70,11 +70,11 @@ def _trained_otherwise() -> Iterator[Ingredient]:
 def _scored_otherwise() -> Iterator[Ingredient]:
     own = preset(WHOLE)
     changes: dict[str, dict[str, Any]] = {
-        "with gradient": _with(own, "gradient", 0.3),
+        "with gradient": parts(own, [*own.score.parts, "gradient"], 0.3),
         "head alone": parts(own, ["head"]),
         "gradient alone": parts(own, ["gradient"]),
         "bank alone": parts(own, ["bank"]),
-        "with memory distance": _with(own, "memory", 1.0),
+        "with memory distance": parts(own, [*own.score.parts, "memory"]),
         "smoothing 1": {"score.smooth": 1},
         "smoothing 11": {"score.smooth": 11},
         "smoothing 21": {"score.smooth": 21},
@@ -87,14 +87,9 @@ def _scored_otherwise() -> Iterator[Ingredient]:
         yield Ingredient(row, WHOLE, {}, score)
 
 
-def _with(config: Config, name: str, weight: float) -> dict[str, Any]:
-    score = config.score
-    return {"score.parts": [*score.parts, name], "score.weights": [*score.weights, weight]}
-
-
-def parts(config: Config, names: Sequence[str]) -> dict[str, Any]:
-    """The settings of a score of these parts, with the preset's weights; 1 for one alone or that it does not have."""
+def parts(config: Config, names: Sequence[str], otherwise: float = 1.0) -> dict[str, Any]:
+    """The settings of a score of these parts, with the preset's weights, `otherwise` for what it has not; 1 alone."""
     known: dict[str, float] = dict(zip(config.score.parts, config.score.weights, strict=True))
     chosen = list(dict.fromkeys(names))
-    weights = [known.get(name, 1.0) for name in chosen] if len(chosen) > 1 else [1.0]
+    weights = [known.get(name, otherwise) for name in chosen] if len(chosen) > 1 else [1.0]
     return {"score.parts": chosen, "score.weights": weights}

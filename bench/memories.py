@@ -70,7 +70,7 @@ def compare(train: Pixels, held_out: Pixels, config: Config) -> dict[str, Any]:
     the preset's part `bank` alone. Each memory counts by its mean distance on the good ones of the held-out images.
     """
     from normbank.batches import as_batches
-    from normbank.model.bank import Bank
+    from normbank.model.network import build_bank
     from normbank.remembering import remember
 
     made = selection.make(held_out)
@@ -79,7 +79,7 @@ def compare(train: Pixels, held_out: Pixels, config: Config) -> dict[str, Any]:
     labels = np.repeat([0, 1], [len(held_out), len(made)])
 
     def fresh() -> Bank:
-        return Bank(train.shape[3], train.shape[1], config.model.bank, config.model.patches, config.reduction)
+        return build_bank(config, train.shape[3])
 
     bank = fresh()
     bank.learn(as_batches(train, config.train.batch_size), len(train), config.train.seed)

@@ -82,7 +82,7 @@ def _on_reduction(width: int, height: int, name: str, config: Config) -> str | N
     lost = SEEN * side / size
     larger = 2 * size if 2 * size <= LARGEST and _takes(config, 2 * size) else None
     remedy = (
-        f"data.size={larger} shows defects of half that size, in {_cost(config, larger)}"
+        f"data.size={larger} shows defects of half that size, in {_cost_of_twice(config)}"
         if larger
         else "Cut the images into tiles, or crop them to what matters, to see smaller ones"
     )
@@ -92,10 +92,9 @@ def _on_reduction(width: int, height: int, name: str, config: Config) -> str | N
     )
 
 
-def _cost(config: Config, size: int) -> str:
+def _cost_of_twice(config: Config) -> str:
     """Of training at a size twice as large, in words; what the network does not see costs little."""
-    larger = override(config, {"data.size": size})
-    return "little more time" if larger.network_size == config.network_size else "about four times the time"
+    return "little more time" if config.model.network_size else "about four times the time"
 
 
 def _on_shape(sizes: Sequence[Size], name: str, config: Config) -> str | None:

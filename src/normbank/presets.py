@@ -164,11 +164,11 @@ def small() -> Config:
 
 
 def fast() -> Config:
-    """Ours in half a minute: the bank of good images alone, beside a narrow autoencoder for the eye.
+    """Ours in a minute: the bank of good images alone, beside a narrow autoencoder for the eye.
 
     Source: docs/method.md, "Beyond the paper". The score is the bank's; the reconstruction is a sketch.
     Expected: MVTec bottle 99.8 / 98.2, transistor 98.0 / 96.9 (image / pixel AUROC, %; bench/README.md).
-    Time: 60 steps of 20 images, about half a minute on two CPU cores.
+    Time: 60 steps of 20 images, about a minute on two CPU cores without AVX-512, less on others.
     Command: normbank train mvtec_ad/bottle --out runs/bottle --preset fast
     """
     return Config(

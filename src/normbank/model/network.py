@@ -87,8 +87,14 @@ def build(config: Config, channels: int) -> Network:
         Head(channels, known.head_width) if known.head_width else None,
         Critic(channels, known.critic_width) if known.critic_width else None,
         known.edges,
-        Bank(channels, config.data.size, known.bank, known.patches, config.reduction) if known.bank else None,
+        build_bank(config, channels) if known.bank else None,
     )
+
+
+def build_bank(config: Config, channels: int) -> Bank:
+    """The bank `config` describes, empty, for images of that many channels."""
+    known = config.model
+    return Bank(channels, config.data.size, known.bank, known.patches, config.reduction)
 
 
 def _autoencoder(config: Config, channels: int) -> nn.Module:
