@@ -13,7 +13,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from bench import ablated, comparison, memories
+from bench import ablated, comparison, cost, memories
 from bench.paper import printed
 from bench.peers import Peer, read_peers
 from bench.runs import METRICS, Stored, absent, differences, read_cells
@@ -173,14 +173,16 @@ def page(
     gone: Set[str] = frozenset(),
     peers: Sequence[Peer] = (),
     judged: Sequence[memories.Judged] = (),
+    costs: Sequence[cost.Costs] = (),
 ) -> str:
     """bench/README.md: the summary, the paper's tables, its deviations, every run, and why a value is missing.
 
     `cells` are those of bench/results/cells by slug, `gone` the data that were not present when they were run, `peers`
-    those of bench/results/peers, `judged` those of bench/results/memories.
+    those of bench/results/peers, `judged` those of bench/results/memories, `costs` those of bench/results/costs.
     """
     parts = [_OPENING, "## Summary\n", summary(runs), _CELLS, *sections(cells or {}, gone, peers)]
     parts += [memories.section(judged)] if judged else []
+    parts += [cost.section(costs)] if costs else []
     parts += ["", (Path(__file__).parent / DEVIATIONS).read_text(encoding="utf-8").rstrip()]
     if runs:
         parts += ["\n## Every run of the summary\n", table(_RUN_HEADER, map(_run_row, runs))]
@@ -227,8 +229,9 @@ def report(*, check: bool = False, repo: Path = REPO, say: Callable[[str], None]
     runs, folder, peers = read_runs(results), results / "cells", read_peers(results / "peers")
     cells = read_cells(folder)
     compared = comparison.readme(cells, peers)
+    judged, costs = memories.read(results / "memories"), cost.read(results / "costs")
     wanted = {
-        repo / "bench" / "README.md": page(runs, cells, absent(folder), peers, memories.read(results / "memories")),
+        repo / "bench" / "README.md": page(runs, cells, absent(folder), peers, judged, costs),
         **_filled(
             repo, "README.md", "results", "\n\n".join([compared, summary(runs)] if compared else [summary(runs)])
         ),

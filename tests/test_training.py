@@ -212,6 +212,7 @@ def test_the_caller_s_pytorch_is_left_as_it_was(tmp_path: Path) -> None:
     assert torch.equal(state, torch.random.get_rng_state())
     assert torch.get_num_threads() == threads
     assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.utils.deterministic.fill_uninitialized_memory
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
@@ -222,6 +223,13 @@ def test_the_threads_asked_for_are_used(tmp_path: Path, asked: int | None, used:
     config = settings(train__threads=asked, train__steps=1)
     trained(tmp_path, config, progress=Watch(lambda _: seen.append(torch.get_num_threads())))
     assert set(seen) == {used}
+
+
+def test_no_time_goes_into_filling_memory_that_is_written_anyway(tmp_path: Path) -> None:
+    seen = []
+    watch = Watch(lambda _: seen.append(torch.utils.deterministic.fill_uninitialized_memory))
+    trained(tmp_path, settings(train__steps=1), progress=watch)
+    assert set(seen) == {False}
 
 
 # interruptions

@@ -200,14 +200,19 @@ def optimise(
 def torch_of_ours(known: Train) -> Iterator[None]:
     """PyTorch's own settings as the run asks, and afterwards as the caller had them."""
     threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    deterministic: Any = torch.utils.deterministic  # its stub does not know what can be set
+    filled = deterministic.fill_uninitialized_memory
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(known.seed)
         torch.set_num_threads(threads_of(known))
+        # "Deterministic" would write over all fresh memory: 3 % of a step, for what nothing reads before it is written.
+        deterministic.fill_uninitialized_memory = False
         try:
             yield
         finally:
             torch.set_num_threads(threads)
             torch.use_deterministic_algorithms(strict)
+            deterministic.fill_uninitialized_memory = filled
 
 
 def _check_finite(network: nn.Module, known: Train) -> None:

@@ -1,0 +1,82 @@
+"""`python -m bench.cost`: what scoring an image costs, beside the paper's method."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from normbank.presets import preset
+
+REPO = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPO))  # bench stands outside the package
+
+from bench import cost, report  # noqa: E402
+
+
+@pytest.fixture
+def narrow(monkeypatch):
+    """The presets at two channels, so that a graph is exported in seconds; what was asked for."""
+    asked = []
+
+    def tiny(name, overrides):
+        asked.append(name)
+        small = {"model.widths": [2, 2, 2, 2, 2], "model.partitions": [2, 2, 2, 2], "model.items": [3, 3, 3, 3]}
+        return preset(name, {**small, **overrides})
+
+    monkeypatch.setattr(cost, "preset", tiny)
+    return asked
+
+
+def test_a_machine_a_file_and_a_table_of_the_report(narrow, tmp_path, capsys):
+    assert cost.main(["--presets", cost.PAPER, "fast", "--sizes", "32", "--threads", "1", "--out", str(tmp_path)]) == 0
+    (file,) = tmp_path.iterdir()
+    assert str(file) in capsys.readouterr().out
+    values = json.loads(file.read_text())
+    assert {"machine", "versions", "commit", "good"} <= set(values)
+    kinds = [(row["preset"], row["size"], row["bank"]) for row in values["rows"]]
+    assert kinds == [(cost.PAPER, 32, "none"), ("fast", 32, "places"), ("fast", 32, "places and patches")]
+    assert narrow == [cost.PAPER, "fast"]
+    assert all(row["milliseconds"]["1"] > 0 for row in values["rows"])
+    values["rows"] = [{**row, "milliseconds": {"1": ms}} for row, ms in zip(values["rows"], (40, 10, 30), strict=True)]
+    file.write_text(json.dumps(values))
+    page = report.page([], costs=cost.read(tmp_path))
+    assert "| preset | size | bank | ms, 1 thread | of the paper's time |" in page
+    assert f"| `{cost.PAPER}` | 32 | none | 40 | 1.00 |" in page
+    assert "| `fast` | 32 | places and patches | 30 | 0.75 |" in page
+    assert "What scoring an image costs" not in report.page([])
+
+
+def test_without_the_paper_at_the_size_there_is_nothing_to_compare_with(narrow, tmp_path):
+    assert cost.main(["--presets", "fast", "--sizes", "32", "--threads", "2", "--out", str(tmp_path)]) == 0
+    page = report.page([], costs=cost.read(tmp_path))
+    assert "| ms, 2 threads |" in page
+    (row,) = (line for line in page.splitlines() if line.startswith("| `fast` | 32 | places |"))
+    assert row.endswith("| - |")
+
+
+def test_a_bank_is_measured_full(narrow, tmp_path, monkeypatch):
+    graphs = []
+    opened = cost.open_session
+    monkeypatch.setattr(cost, "open_session", lambda graph, threads: graphs.append(graph) or opened(graph, threads))
+    assert cost.main(["--presets", "fast", "--sizes", "32", "--threads", "1", "--out", str(tmp_path)]) == 0
+    places, both = map(len, graphs)
+    assert places > cost.GOOD * 8 * 8 * 36  # a byte a number, 36 numbers a cell
+    assert both - places > 10_000 * 24 * 4
+
+
+def test_a_preset_is_measured_with_the_banks_it_may_come_to():
+    assert cost.banks(preset("fast")) == ["places", "places and patches"]
+    assert cost.banks(preset("fast", {"model.patches": 0})) == ["places"]
+    assert cost.banks(preset(cost.PAPER)) == ["none"]
+
+
+def test_a_wrong_preset_and_a_wrong_file_are_told(tmp_path, capsys):
+    assert cost.main(["--presets", "smal", "--out", str(tmp_path / "there")]) == 2
+    assert "bench.cost: " in capsys.readouterr().err
+    assert not (tmp_path / "there").exists()
+    (tmp_path / "other.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"other\.json: expected what `python -m bench\.cost` writes"):
+        cost.read(tmp_path)
