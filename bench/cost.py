@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.memories import SHARES
 from bench.stored import read_result, write_result
 from bench.text import table
 from normbank import machine
@@ -33,11 +34,11 @@ PRESETS = (PAPER, "standard", "small", "fast")
 SIZES, THREADS = (128, 256), (1, 2)
 GOOD, CHANNELS = 200, 3  # images in the bank
 WARM_UP, TIMED = 2, 15
-BANKS = {"none": None, "places": (1.0, 0.0), "places and patches": (0.5, 0.5)}
+NO_BANK = "none"
 
 
 def measure(config: Config, bank: str, threads: Sequence[int]) -> dict[str, float]:
-    """Median milliseconds for an image by the number of threads, of `config` with one of BANKS."""
+    """Median milliseconds for an image by the number of threads, of `config` with one of its `banks`."""
     graph = _graph(config, bank)
     image = np.random.default_rng(0).integers(0, 256, (1, config.data.size, config.data.size, CHANNELS), np.uint8)
     return {str(count): round(1000 * _median(open_session(graph, count), image), 2) for count in threads}
@@ -52,9 +53,9 @@ def _graph(config: Config, bank: str) -> bytes:
     from normbank.model.network import build
 
     torch.manual_seed(0)
-    network, size, shares = build(config, CHANNELS).eval(), config.data.size, BANKS[bank]
-    if network.bank is not None and shares is not None:
-        network.bank.settle(Shares(*shares), Shares(1.0, 1.0))
+    network, size = build(config, CHANNELS).eval(), config.data.size
+    if network.bank is not None:
+        network.bank.settle(Shares(*SHARES[bank]), Shares(1.0, 1.0))
         network.bank.learn((torch.rand(20, CHANNELS, size, size) for _ in range(GOOD // 20)), GOOD)
     spec = ImageSpec(size, CHANNELS, 8)
     return to_onnx(DetectorGraph(network, config, spec).eval(), spec)
@@ -70,10 +71,10 @@ def _median(session: Any, image: Any) -> float:
 
 
 def banks(config: Config) -> list[str]:
-    """The names of BANKS that a preset may come to."""
+    """What a preset's bank may come to, by the names of SHARES; patches alone cost less than both."""
     if not config.model.bank:
-        return ["none"]
-    return ["places", "places and patches"] if config.model.patches else ["places"]
+        return [NO_BANK]
+    return ["places", "both"] if config.model.patches else ["places"]
 
 
 def cost(presets: Sequence[str], sizes: Sequence[int], threads: Sequence[int]) -> dict[str, Any]:

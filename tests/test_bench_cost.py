@@ -37,7 +37,7 @@ def test_a_machine_a_file_and_a_table_of_the_report(narrow, tmp_path, capsys):
     values = json.loads(file.read_text())
     assert {"machine", "versions", "commit", "good"} <= set(values)
     kinds = [(row["preset"], row["size"], row["bank"]) for row in values["rows"]]
-    assert kinds == [(cost.PAPER, 32, "none"), ("fast", 32, "places"), ("fast", 32, "places and patches")]
+    assert kinds == [(cost.PAPER, 32, "none"), ("fast", 32, "places"), ("fast", 32, "both")]
     assert narrow == [cost.PAPER, "fast"]
     assert all(row["milliseconds"]["1"] > 0 for row in values["rows"])
     values["rows"] = [{**row, "milliseconds": {"1": ms}} for row, ms in zip(values["rows"], (40, 10, 30), strict=True)]
@@ -45,7 +45,7 @@ def test_a_machine_a_file_and_a_table_of_the_report(narrow, tmp_path, capsys):
     page = report.page([], costs=cost.read(tmp_path))
     assert "| preset | size | bank | ms, 1 thread | of the paper's time |" in page
     assert f"| `{cost.PAPER}` | 32 | none | 40 | 1.00 |" in page
-    assert "| `fast` | 32 | places and patches | 30 | 0.75 |" in page
+    assert "| `fast` | 32 | both | 30 | 0.75 |" in page
     assert "What scoring an image costs" not in report.page([])
 
 
@@ -68,7 +68,7 @@ def test_a_bank_is_measured_full(narrow, tmp_path, monkeypatch):
 
 
 def test_a_preset_is_measured_with_the_banks_it_may_come_to():
-    assert cost.banks(preset("fast")) == ["places", "places and patches"]
+    assert cost.banks(preset("fast")) == ["places", "both"]
     assert cost.banks(preset("fast", {"model.patches": 0})) == ["places"]
     assert cost.banks(preset(cost.PAPER)) == ["none"]
 
