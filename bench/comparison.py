@@ -10,7 +10,7 @@ from bench.lines import NAMES, Line, all_lines, made, seed_means
 from bench.paper import CATEGORIES, MNIST, PMB, printed_in, short
 from bench.peers import METRICS, Peer
 from bench.runs import Stored, current
-from bench.text import mean, percent, spread, table
+from bench.text import mean, percent, plain, spread, table
 
 THE_PAPER = "the paper"
 _HEADER = ["data", "method", "borrowed weights", "seeds", *(NAMES[metric] for metric in METRICS), "training"]
@@ -40,7 +40,16 @@ def compare(lines: Sequence[Line], peers: Sequence[Peer]) -> str:
     shown = {entry.data for entry in entries}
     costs = dict.fromkeys(peer.cost for peer in peers if peer.data in shown)
     rows = ([entry.data, f"`{entry.method}`" if entry.ours else entry.method, *entry.texts] for entry in entries)
-    return "\n".join([table(_HEADER, rows), "", *(f"- {text}" for text in (*_ahead(entries), *costs))])
+    told = (*_ahead(entries), *_changed(lines), *costs)
+    return "\n".join([table(_HEADER, rows), "", *(f"- {text}" for text in told)])
+
+
+def _changed(lines: Sequence[Line]) -> Iterator[str]:
+    """What a preset has otherwise on digits, which no more than its name would tell."""
+    cells = {line.cell.row: line.cell for line in lines if line.stored and _is_digit(line)}
+    for method, cell in cells.items():
+        changes = ", ".join(f"`{name}={plain(value)}`" for name, value in cell.overrides.items())
+        yield f"On digits `{method}` is not as it comes: {changes}."
 
 
 def _groups(lines: Sequence[Line]) -> list[list[Line]]:

@@ -189,8 +189,11 @@ def test_the_remark_on_places() -> None:
         "the object, turn it upright), or train on several times as many images, or set model.partitions=1,1,1,1, "
         "which at least does not tie the memory to a height"
     )
+    (remark,) = advise(np.concatenate([parts("moved"), parts("both")]), preset("small"), [])
+    assert "is learnt for its place in the image, all but the patches of the bank. Align them" in remark
+    assert "set model.partitions=1,1,1,1" in remark
     whole = preset("paper-small", {"model.partitions": (1, 1, 1, 1)})
-    for config in (whole, preset("ae-l2"), preset("memae"), preset("daad")):
+    for config in (whole, preset("fast"), preset("ae-l2"), preset("memae"), preset("daad")):
         (remark,) = advise(np.concatenate([parts("moved"), parts("both")]), config, [])
         assert remark.endswith("or train on several times as many images")
 

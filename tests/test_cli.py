@@ -247,6 +247,26 @@ def test_evaluate_takes_settings_of_the_data(run, tiny_model, tmp_path):
     assert run("evaluate", tiny_model, tmp_path / "d", *names).out.startswith("5 good, 1 anomalous")
 
 
+@pytest.mark.parametrize("name", ["data.size=64", "data.fit=crop", "score.pool=sum", "data.held_out=0.5"])
+def test_evaluate_takes_no_setting_that_would_change_nothing(run, tiny_model, tiny_data, name):
+    came = run("evaluate", tiny_model, tiny_data, "--set", name)
+    assert (came.code, came.out) == (2, "")
+    expected = "normbank: --set: expected a setting of how the data are read (data.format, data.normal_dir"
+    assert came.err.startswith(expected)
+    field = name.partition("=")[0]
+    assert f"got {field!r}. All others were fixed when the detector was trained: train another." in came.err
+
+
+def test_predict_leaves_its_own_heat_maps_alone(run, tiny_model, tmp_path):
+    save(tmp_path / "parts" / "a.png", weave(1))
+    again = ("predict", tiny_model, tmp_path / "parts", "--overlays", tmp_path / "parts" / "heat")
+    for _ in range(2):
+        assert run(*again).err == "1 scored, 0 anomalous, 0 could not be used\n"
+    assert (tmp_path / "parts" / "heat" / "a.png.png").exists()
+    heat = tmp_path / "parts" / "heat"
+    assert run("predict", tiny_model, heat, "--overlays", heat).err.startswith("1 scored")  # asked for by name
+
+
 # ---------------------------------------------------------------- the user's mistakes
 
 
@@ -531,6 +551,17 @@ def test_nothing_given_is_told_where_no_one_could_know(tiny_model):
     shell = subprocess.run(["sh", "-c", '"$@" <&-', "sh", *NORMBANK, "predict", str(tiny_model)], capture_output=True)
     assert shell.returncode == 2
     assert b"PATH: expected images" in shell.stderr
+
+
+def test_paths_need_no_standard_input(tiny_model, tmp_path):
+    save(tmp_path / "a.png", weave(1))
+    command = [sys.executable, "-m", "normbank", "predict", str(tiny_model)]
+    closed = ["sh", "-c", '"$@" <&-', "sh"]
+    done = subprocess.run([*closed, *command, str(tmp_path / "a.png")], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "1 scored, 0 anomalous, 0 could not be used\n")
+    done = subprocess.run([*closed, *command, "-"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "expected images, folders, or names on standard input, got none" in done.stderr
 
 
 def test_no_names_at_all_are_no_error(tiny_model):

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -301,6 +302,27 @@ def test_batches_do_not_matter(detector, woven, batch_size):
     for one, other in zip(alone, together, strict=True):
         assert one.score == pytest.approx(other.score, rel=1e-6)
         assert np.allclose(one.anomaly_map, other.anomaly_map, rtol=0, atol=1e-6)
+
+
+def test_a_graph_is_given_few_large_images_at_once(detector, woven, monkeypatch):
+    size = detector.spec.size
+    images = np.stack([normbank.images.load(image, detector.spec) for image in woven * 2])
+    whole, parts = detector.run(images), detector.parts(images)
+    given, session = [], detector._session
+    fake = SimpleNamespace(
+        run=lambda names, inputs: given.append(len(inputs["image"])) or session.run(names, inputs),
+        get_outputs=session.get_outputs,
+    )
+    monkeypatch.setattr(detector, "_session", fake)
+    for room, most in ((3 * size**2, 3), (size**2 - 1, 1)):
+        monkeypatch.setattr("normbank.detector.ROOM", room)
+        given.clear()
+        found = detector.run(images)
+        assert (sum(given), max(given)) == (len(images), most)
+        for one, other in zip(found, whole, strict=True):
+            assert np.allclose(one, other, rtol=1e-6, atol=1e-6)
+        for name, maps in detector.parts(images).items():
+            assert np.allclose(maps, parts[name], atol=1e-6)
 
 
 def test_neighbours_do_not_matter(detector, woven):

@@ -601,6 +601,15 @@ def test_a_jpeg_mask_does_not_grow(tmp_path):
     assert np.array_equal(read_mask(tmp_path / "mask.jpg", 64), truth > 0)
 
 
+def test_a_mask_may_number_kinds_of_defects(tmp_path):
+    truth = np.zeros((16, 16), np.uint8)
+    truth[1:5, 1:5], truth[6:10, 1:5], truth[11:15, 1:5] = 1, 2, 64
+    Image.fromarray(truth).save(tmp_path / "mask.png")
+    assert np.array_equal(read_mask(tmp_path / "mask.png", 16), truth > 0)
+    Image.fromarray(np.where(truth == 64, 65, truth).astype(np.uint8)).save(tmp_path / "grey.png")
+    assert np.array_equal(read_mask(tmp_path / "grey.png", 16), truth == 64)
+
+
 @pytest.mark.parametrize("high", [1, 255])
 def test_a_mask_of_ones_is_read_like_one_of_255(tmp_path, high):
     truth = np.zeros((16, 16), np.uint8)

@@ -122,3 +122,12 @@ def test_a_detector_with_a_bank_from_images_to_verdict(tmp_path, patches: int) -
     assert any(line.startswith("bank       ") and "%" in line for line in about_model(detector, path))
     again = Detector(rescore(read_bundle(path), {"score.smooth": "3"}))
     assert again.predict(defective(99, "spot")[0]).score > again.predict(weave(99)).score
+
+
+def test_good_images_that_are_all_alike_are_remembered() -> None:
+    """No fifth of them can be judged by the others; the distance is in units of the least that counts."""
+    scene = np.repeat(plates(1, 1), 12, axis=0)
+    bank = Bank(1, SIZE, 1_000_000, 0)
+    assert remember(bank, scene, Train(seed=0)) == PLACES
+    assert bank.places.items.shape[1] == 12
+    assert bank(torch.from_numpy(scene[:1]).permute(0, 3, 1, 2) / 255).max() < 0.01

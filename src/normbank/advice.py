@@ -64,13 +64,15 @@ def _on_places(pixels: Pixels, config: Config) -> str | None:
     if not lie_apart(pixels):
         return None
     known = config.model
-    banded = known.memory == "pmb" and max(known.partitions, default=1) > 1
+    judges = set(config.score.parts) != {"bank"}  # what the network has learnt, beside the bank
+    banded = judges and known.memory == "pmb" and max(known.partitions, default=1) > 1
     ones = ",".join(["1"] * known.memory_levels)
     remedy = f", or set model.partitions={ones}, which at least does not tie the memory to a height" if banded else ""
+    but = ", all but the patches of the bank" if known.patches else ""
     return (
         "the objects seem to lie at different places or angles: moved and turned they would match, as they are they do "
-        "not. Most of what is learnt here is learnt for its place in the image. Align them before training (crop to "
-        f"the object, turn it upright), or train on several times as many images{remedy}"
+        f"not. Most of what is learnt here is learnt for its place in the image{but}. Align them before training "
+        f"(crop to the object, turn it upright), or train on several times as many images{remedy}"
     )
 
 

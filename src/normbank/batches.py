@@ -95,10 +95,11 @@ class Batches(Dataset[Batch]):
         return np.array([shuffles[r][o] for r, o in zip(rounds, offsets, strict=True)])
 
 
-def as_batches(pixels: Pixels, batch_size: int) -> Iterator[Tensor]:
-    """Images [N, S, S, C] as they are, once, in order: [B, C, S, S] in [0, 1] a batch."""
-    for start in range(0, len(pixels), batch_size):
-        yield _as_planes(_unit(pixels[start : start + batch_size]))
+def as_batches(pixels: Pixels, batch_size: int, places: NDArray[Any] | None = None) -> Iterator[Tensor]:
+    """Images [N, S, S, C] (or those at `places`) as they are, once, in order: [B, C, S, S] in [0, 1] a batch."""
+    places = np.arange(len(pixels)) if places is None else places
+    for start in range(0, len(places), batch_size):
+        yield _as_planes(_unit(pixels[places[start : start + batch_size]]))
 
 
 def _mirrored(values: NDArray[Any], mirror: Mirror, turned: NDArray[np.bool_]) -> NDArray[Any]:

@@ -93,6 +93,10 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="A.B=V", help="change a setting; repeat for more (docs/commands.md)"),
 ]
+ReaderSettings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="data.F=V", help="read DATA otherwise than for training; repeat for more"),
+]
 Strict = Annotated[bool, typer.Option("--strict", help="stop at the first broken image")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what an earlier run left in the folder")]
 Threads = Annotated[int, typer.Option(min=0, help="processor threads; 0: as many as there are")]
@@ -156,7 +160,7 @@ def evaluate(
     data: DataPath,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write all figures here")] = None,
     report: Annotated[Path | None, typer.Option(metavar="DIR", help="write an HTML report into this folder")] = None,
-    set_: Settings = None,
+    set_: ReaderSettings = None,
     threads: Threads = 0,
     strict: Strict = False,
 ) -> None:
@@ -195,7 +199,8 @@ def predict(
     if fail_on_anomaly and detector.calibration.threshold is None:
         raise UserError(f"--fail-on-anomaly: {model} has no threshold. {detector.calibration.note}")
     outlets = Outlets(csv, jsonl, maps, overlays)
-    targets = find_targets(paths or ["-"], _stdin(explicit=bool(paths)), null=null)
+    stdin = _stdin(explicit=bool(paths)) if not paths or "-" in paths else None
+    targets = find_targets(paths or ["-"], stdin, null=null, without=overlays)
     show = _show_broken if csv or jsonl else _show_row
     with _interruptible("What was scored so far is written."):
         tally = score_all(detector, targets, outlets, strict=strict, show=show, batch_size=batch)
@@ -358,9 +363,18 @@ def _has_gpu(config: Config) -> bool:
 
 
 def _config_of(detector: Detector, settings: list[str] | None) -> Config:
-    from . import config
+    """The detector's own settings, with the reader's changed; ConfigError for another, which would change nothing."""
+    from .config import from_dict, override, overrides_of
+    from .settings import READING
 
-    return config.override(config.from_dict(detector.manifest["settings"]), settings or [])
+    asked = overrides_of(settings or [])
+    chosen = override(from_dict(detector.manifest["settings"]), asked)
+    for name in asked:
+        if name not in READING:
+            expected = f"a setting of how the data are read ({', '.join(READING)})"
+            do = "All others were fixed when the detector was trained: train another."
+            raise UserError(problem("--set", expected=expected, came=repr(name), do=do))
+    return chosen
 
 
 def _dataset(path: Path, config: Config) -> Dataset:

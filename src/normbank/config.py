@@ -151,13 +151,18 @@ def _companions_can_learn(config: Config) -> None:
 
 def override(config: Config, overrides: Mapping[str, Any] | Sequence[str]) -> Config:
     """`config` with dotted fields replaced; text values are read as JSON where they are JSON, `a,b,c` as a list."""
-    if not isinstance(overrides, Mapping):
-        overrides = dict(_split_assignment(text) for text in overrides)
     values = config.model_dump()
-    for dotted, value in overrides.items():
+    for dotted, value in overrides_of(overrides).items():
         group, field = _locate(dotted)
         values[group][field] = _parse(value, dotted) if isinstance(value, str) else value
     return from_dict(values)
+
+
+def overrides_of(overrides: Mapping[str, Any] | Sequence[str]) -> Mapping[str, Any]:
+    """Values by dotted field, of a mapping as it is or of texts like "train.steps=100"; ConfigError without an "="."""
+    if isinstance(overrides, Mapping):
+        return overrides
+    return dict(_split_assignment(text) for text in overrides)
 
 
 def from_dict(values: Mapping[str, Any]) -> Config:

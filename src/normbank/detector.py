@@ -22,6 +22,7 @@ from .images import ImageSpec, Pixels
 
 Source = str | Path | Pixels
 BATCH = 16
+ROOM = BATCH * 256**2  # pixels given to a graph at once: what it makes of one on the way takes a kilobyte or two
 # What the graph gives, by name: the fields of `Outputs` in order, then what they are made of.
 OUTPUTS, PARTS_OUTPUT = ["pred_score", "anomaly_map", "reconstruction"], "parts"
 
@@ -89,8 +90,9 @@ class Detector:
         yield from self._judge_all(waiting)
 
     def run(self, pixels: Pixels) -> Outputs:
-        """The graph on a batch [N, S, S, C] as `images.load` makes them."""
-        scores, maps, reconstructions = self._session.run(OUTPUTS, {"image": pixels})
+        """The graph on a batch [N, S, S, C] as `images.load` makes them; of large images a few at a time."""
+        found = [self._session.run(OUTPUTS, {"image": some}) for some in portions(pixels)]
+        scores, maps, reconstructions = (np.concatenate(each) for each in zip(*found, strict=True))
         return Outputs(scores, maps[:, 0], reconstructions)
 
     @property
@@ -107,7 +109,7 @@ class Detector:
         if not self.has_parts:
             came, do = "one made before there was that output", "Train or export it again with this version."
             raise BundleError(problem("detector", expected="a graph that gives 'parts'", came=came, do=do))
-        (found,) = self._session.run([PARTS_OUTPUT], {"image": pixels})
+        found = np.concatenate([self._session.run([PARTS_OUTPUT], {"image": some})[0] for some in portions(pixels)])
         return dict(zip(self.manifest["settings"]["score"]["parts"], np.moveaxis(found, 1, 0), strict=True))
 
     def _load(self, source: Source) -> Pixels | ImageError:
@@ -157,6 +159,12 @@ def _usable(result: Prediction | ImageError, place: int, count: int) -> Predicti
     if isinstance(result, ImageError):
         raise ImageError(f"array {place}", result.reason) if result.path == "array" and count > 1 else result
     return result
+
+
+def portions(pixels: Pixels) -> list[Pixels]:
+    """Images [N, S, S, C], N at least 1, cut into batches of ROOM pixels at most, one image at least."""
+    each = max(1, ROOM // (pixels.shape[1] * pixels.shape[2]))
+    return [pixels[start : start + each] for start in range(0, len(pixels), each)]
 
 
 def open_session(graph: bytes, threads: int = 0) -> Any:

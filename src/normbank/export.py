@@ -20,7 +20,7 @@ from torch.nn import functional
 from . import residual
 from .bundle import Bundle
 from .config import Config
-from .detector import OUTPUTS, PARTS_OUTPUT, Outputs, open_session
+from .detector import OUTPUTS, PARTS_OUTPUT, Outputs, open_session, portions
 from .errors import ParityError
 from .images import ImageSpec, Pixels
 from .model.network import Network
@@ -66,7 +66,7 @@ def make_bundle(network: Network, config: Config, spec: ImageSpec, manifest: dic
     noise = (
         np.random.default_rng(0).integers(0, np.iinfo(spec.dtype).max, probe.shape, endpoint=True).astype(spec.dtype)
     )
-    for batch in (probe, probe[:1], noise):
+    for batch in (*portions(probe), probe[:1], *portions(noise)):
         verify(whole, graph, batch, summed=config.score.pool == "sum")
     weights = {name: value.contiguous() for name, value in network.state_dict().items()}
     return Bundle(manifest, safetensors.torch.save(weights), graph)

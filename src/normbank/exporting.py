@@ -12,8 +12,9 @@ from .detector import Detector
 def export_files(detector: Detector, out: Path) -> list[Path]:
     """Write `out/model.onnx` and `out/manifest.json`; BundleError where the folder cannot be written.
 
-    The graph takes `image` [N, S, S, C] uint8 or uint16 and gives `pred_score` [N], `anomaly_map` [N, 1, S, S] and
-    `reconstruction` [N, S, S, C]; the threshold is `calibration.threshold` in the manifest.
+    The graph takes `image` [N, S, S, C] uint8 or uint16 and gives `pred_score` [N], `anomaly_map` [N, 1, S, S],
+    `reconstruction` [N, S, S, C] and `parts` [N, P, S, S], what the map is the sum of; the threshold is
+    `calibration.threshold` in the manifest.
     """
     parts = {
         "model.onnx": detector.graph,

@@ -189,7 +189,7 @@ def _check_same_run(model: Path, identity: Identity) -> None:
 
 def _check_images(loaded: Loaded, dataset: Dataset) -> None:
     count, different = len(loaded.digests), len(set(loaded.digests))
-    if count > 1 and (different == 1 or (loaded.pixels == loaded.pixels[:1]).all()):
+    if count > 1 and (different == 1 or all(np.array_equal(image, loaded.pixels[0]) for image in loaded.pixels)):
         raise TrainingError(
             f"{dataset.root}: all {count} good images are identical, so there is no variation to learn. "
             f"Check that the folder holds different photographs."

@@ -23,6 +23,7 @@ from .errors import ImageError
 Pixels = NDArray[Any]  # uint8 or uint16, H x W x C
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".npy")
+LABELS = 64  # largest value of a mask that is taken to number kinds of defects
 MAX_PIXELS = 178_000_000  # just below where Pillow refuses on its own
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601, as Pillow's mode L
 
@@ -125,11 +126,13 @@ def stored_size(path: str | Path, frame: int | None = None) -> tuple[int, int] |
 def read_mask(path: str | Path, size: int, fit: Literal["stretch", "pad", "crop"] = "stretch") -> NDArray[np.bool_]:
     """A ground-truth mask [size, size]: box-filtered from its own size and cut at one half.
 
-    Defective is what is above half of the mask's largest value: 1, 255 and the ripples of a JPEG are read right.
-    With `pad`, what lies outside the image is good.
+    Defective is what is above half of the mask's largest value: 1, 255 and the ripples of a JPEG are read right. Of a
+    mask whose largest value is LABELS or less every value above 0 is: they number kinds. With `pad`, what lies outside
+    the image is good.
     """
     values = read(path).max(axis=2)
-    whole = (values > values.max() / 2).astype(np.uint8) * 255
+    largest = int(values.max())
+    whole = (values > (0 if largest <= LABELS else largest / 2)).astype(np.uint8) * 255
     square = fit_square(whole[:, :, None], fit, edge=False)
     share = _resize_channel(square[:, :, 0].astype(np.float32), (size, size), Image.Resampling.BOX)
     return share >= 127.5

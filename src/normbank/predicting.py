@@ -65,14 +65,19 @@ class ByteStream(Protocol):
         """What is there, up to `size` bytes; waits only where there is nothing. Empty at the end."""
 
 
-def find_targets(paths: Sequence[str], stdin: ByteStream | None = None, *, null: bool = False) -> Iterator[Target]:
+def find_targets(
+    paths: Sequence[str], stdin: ByteStream | None = None, *, null: bool = False, without: Path | None = None
+) -> Iterator[Target]:
     """The files meant by `paths`: folders are searched, `-` reads names from `stdin`, one a line (or NUL-separated).
 
     DataError, at once, for a path that is not there and a folder without images. What stands on `stdin` is taken as it
     comes, so that a line can run all day. Results about the images of a folder are filed by their names below it; where
-    several paths are given, and for single files, by their whole path, with `..` written `_..`.
+    several paths are given, and for single files, by their whole path, with `..` written `_..`. The folder `without`,
+    which is to be written into, is not searched unless it is asked for itself.
     """
-    found = [_from_stream(stdin, null) if text == "-" and stdin else _from_path(text, len(paths)) for text in paths]
+    found = [
+        _from_stream(stdin, null) if text == "-" and stdin else _from_path(text, len(paths), without) for text in paths
+    ]
     return chain.from_iterable(found)
 
 
@@ -97,19 +102,23 @@ def _names(pieces: list[bytes], separator: bytes) -> Iterator[bytes]:
     return (piece for piece in pieces if piece)
 
 
-def _from_path(text: str, count: int) -> list[Target]:
+def _from_path(text: str, count: int, without: Path | None) -> list[Target]:
     path = Path(text)
     if not text or not os.path.lexists(path):
         do = "Give image files, folders, or - for names on standard input."
         raise DataError(f"{text!r}: there is no such file or folder. {do}")
     if not path.is_dir():
         return [Target(path, _inside(path))]
-    listing = list_images(path)
+    listing = list_images(path, without=[] if without is None or _same(path, without) else [without])
     found = sorted({*listing.paths, *(name for name, _ in listing.skipped)})
     if not found:
         raise DataError(f"{text!r}: no image in this folder. Expected files ending in {', '.join(images.SUFFIXES)}.")
     below = _inside(path) if count > 1 else Path()
     return [Target(Path(name), below / Path(name).relative_to(path)) for name in found]
+
+
+def _same(one: Path, other: Path) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _inside(path: Path) -> Path:

@@ -22,7 +22,7 @@ WITH_PATCHES = (Shares(0.5, 0.5), Shares(0.0, 1.0))
 AHEAD = 0.005  # by which one of them has to be better
 JUDGES, AN_IMAGE = 40, 3  # good images that judge at most, and made defects on each
 FEWEST = 5  # judges, below which nothing is chosen
-LEAST = 0.01  # mean distance that counts as no less
+LEAST = 0.1  # mean distance that counts as no less: good images that are all but equal reach less
 SEED = 20_011  # of the made defects; none of training's, which are small, nor of the selection set's
 
 
@@ -33,8 +33,10 @@ def remember(bank: Bank, pixels: Pixels, known: Train) -> Shares:
     the threshold, and have no part in what they measure.
     """
     judges = _judges(pixels, known.seed)
-    others, judging = pixels[~judges], pixels[judges]
-    bank.learn(as_batches(others, known.batch_size), len(others), known.seed)
+    others, judging = np.flatnonzero(~judges), pixels[judges]
+    if not len(others):  # all of them are copies of one
+        others = np.arange(len(pixels))
+    bank.learn(as_batches(pixels, known.batch_size, others), len(others), known.seed)
     good = _distances(bank, judging, known.batch_size)
     usual = Shares(*(max(LEAST, float(one.mean())) for one in good))
     shares = PLACES
@@ -46,7 +48,7 @@ def remember(bank: Bank, pixels: Pixels, known: Train) -> Shares:
 
 
 def _judges(pixels: Pixels, seed: int) -> NDArray[np.bool_]:
-    """A fifth of the images, drawn by the seed, and all their exact copies: bool [N], some of them false."""
+    """A fifth of the images, drawn by the seed, and all their exact copies: bool [N]."""
     each = np.array([hashlib.sha256(image.tobytes()).hexdigest() for image in pixels])
     different = np.unique(each)
     count = max(1, min(JUDGES, len(different) // 5))

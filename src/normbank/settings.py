@@ -19,6 +19,13 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+# What decides which files are read as what, and may be another for each folder a detector meets.
+READING = (
+    *("data.format", "data.normal_dir", "data.abnormal_dir", "data.normal_test_dir", "data.mask_dir"),
+    *("data.test_share", "data.split_seed", "data.normal_class"),
+)
+
+
 class Data(Frozen):
     """How images become arrays, and which good images are held out."""
 

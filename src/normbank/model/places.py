@@ -12,9 +12,11 @@ from torch.nn import functional
 
 from .kept import Kept
 
-GRAIN = 16  # steps of an item's bytes in a standard deviation: values from -8 to 8 deviations
+GRAIN = 16  # steps of an item's bytes in a standard deviation
+FARTHEST = 127 / GRAIN  # deviations, as far as bytes reach; what is farther counts as that far, kept and asked alike
 WINDOW = 3  # cells a side over which an item has to agree
 STILL = 0.01  # of the mean variance: what is added to that of a number that hardly varies
+FAINT = 1e-3  # what is added in any case: where nothing at all varies, rounding would be told as a difference
 
 
 class Places(Kept):
@@ -36,14 +38,15 @@ class Places(Kept):
     def keep(self, described: Tensor, mean: Tensor, variance: Tensor) -> None:
         """Remember images [m, D, G, G]; mean and variance [D, G, G] of all there are."""
         self.mean = mean.float()
-        self.spread = torch.sqrt(variance + STILL * variance.mean() + 1e-12).float()
+        self.spread = torch.sqrt(variance + STILL * variance.mean() + FAINT).float()
         items = self._by_place(self._standard(described))
-        self.items = items.mul(GRAIN).round().clamp(-127, 127).to(torch.int8).contiguous()
+        self.items = items.mul(GRAIN).round().to(torch.int8).contiguous()
 
     def forward(self, described: Tensor) -> Tensor:
         """How far each cell is from the nearest item of its place: [N, D, G, G] -> [N, 1, G, G], >= 0.
 
-        The mean over the D numbers of the squared difference in units of the spread, averaged for each item over 3 x 3
+        The mean over the D numbers of the squared difference in units of the spread (each number at most FARTHEST from
+        the mean, so that what one good image in thousands had is known again), averaged for each item over 3 x 3
         cells (the border repeated), then the least of the items; times `factor`.
         """
         found = self._by_place(self._standard(described))  # [P, N, D]
@@ -57,7 +60,7 @@ class Places(Kept):
         return self.factor * near.clamp_min(0)
 
     def _standard(self, described: Tensor) -> Tensor:
-        return (described - self.mean) / self.spread
+        return ((described - self.mean) / self.spread).clamp(-FARTHEST, FARTHEST)
 
     def _by_place(self, described: Tensor) -> Tensor:
         """[N, D, G, G] -> [G * G, N, D]."""
