@@ -48,7 +48,7 @@ def _changed(lines: Sequence[Line]) -> Iterator[str]:
     """What a preset has otherwise on digits, which no more than its name would tell."""
     cells = {line.cell.row: line.cell for line in lines if line.stored and _is_digit(line)}
     for method, cell in cells.items():
-        changes = ", ".join(f"`{name}={plain(value)}`" for name, value in cell.overrides.items())
+        changes = ", ".join(f"{name} {plain(value)}" for name, value in cell.overrides.items())
         yield f"On digits `{method}` is not as it comes: {changes}."
 
 

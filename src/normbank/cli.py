@@ -95,7 +95,7 @@ Settings = Annotated[
 ]
 ReaderSettings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="data.F=V", help="read DATA otherwise than for training; repeat for more"),
+    typer.Option("--set", metavar="A.B=V", help="read DATA otherwise than for training; repeat for more"),
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="stop at the first broken image")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what an earlier run left in the folder")]
