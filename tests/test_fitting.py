@@ -57,6 +57,18 @@ def cheap(monkeypatch: pytest.MonkeyPatch, tiny_model: Path) -> Cheap:
     return run
 
 
+def test_two_trainings_do_not_write_into_one_folder(tmp_path: Path, cheap: Cheap) -> None:
+    data, out = good(tmp_path / "d", 12), tmp_path / "out"
+    with machine.alone_in(tmp_path) as elsewhere:
+        assert elsewhere
+        cheap(data, out)
+    with machine.alone_in(out) as free:
+        assert free
+        with pytest.raises(TrainingError, match=r"expected it free, got another training at work in it\. Wait"):
+            cheap(data, out, overwrite=True)
+    cheap(data, out, overwrite=True)
+
+
 def stop_at(patch: pytest.MonkeyPatch, call: int, error: type[BaseException] = KeyboardInterrupt) -> None:
     """Training is interrupted in the middle of step number `call`."""
     real, calls = training.objective, iter(range(1, 1000))

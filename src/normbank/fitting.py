@@ -27,7 +27,7 @@ from .data.loading import Loaded, find_spec, load_all
 from .data.samples import Dataset, Sample
 from .data.splits import fingerprint, hold_out
 from .detector import BATCH, Detector
-from .errors import TrainingError
+from .errors import TrainingError, problem
 from .export import PROBED, make_bundle
 from .images import ImageSpec, Pixels, reduced, stored_size
 from .model.bank import Shares
@@ -89,6 +89,17 @@ def fit(
         _say(remark, quiet)
     identity = _identity(config.model_dump(mode="json"), _images_record(prepared))
     _make_writable(out)
+    with machine.alone_in(out) as free:
+        if not free:
+            do = "Wait for it, end it, or name another folder."
+            came = "another training at work in it"
+            raise TrainingError(problem(f"--out {str(out)!r}", expected="it free", came=came, do=do))
+        return _train(config, dataset, prepared, identity, out, resume, quiet)
+
+
+def _train(
+    config: Config, dataset: Dataset, prepared: Prepared, identity: Identity, out: Path, resume: bool, quiet: bool
+) -> Path:
     if resume and _is_finished(out):
         _check_same_run(out / MODEL_FILE, identity)
         _say(f"{out / MODEL_FILE} is finished, with these settings and images: nothing is left to do", quiet)
