@@ -19,7 +19,7 @@ from .settings import Train
 
 PLACES = Shares(1.0, 0.0)  # the choice falls back on it: it knows what is out of place, and is the quickest
 WITH_PATCHES = (Shares(0.5, 0.5), Shares(0.0, 1.0))
-AHEAD = 0.005  # by which one of them has to be better
+AHEAD = 0.01  # by which one of them has to be better: where it matters it is 2 points and more (bench/README.md)
 JUDGES, AN_IMAGE = 40, 3  # good images that judge at most, and made defects on each
 FEWEST = 5  # judges, below which nothing is chosen
 LEAST = 0.1  # mean distance that counts as no less: good images that are all but equal reach less
