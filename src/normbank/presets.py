@@ -156,7 +156,7 @@ def small() -> Config:
     """Ours for two CPU cores: as `standard`, with a quarter of the paper's channels and of the training.
 
     Source: docs/method.md, "Beyond the paper". Choices were made on defects made on held-out good images.
-    Expected: MVTec bottle 99.8 / 98.6, transistor 99.0 / 97.6 (image / pixel AUROC, %; bench/README.md).
+    Expected: MVTec bottle 99.8 / 98.7, transistor 99.2 / 97.5 (image / pixel AUROC, %; three seeds; bench/README.md).
     Time: 600 steps of 8 images, 16 to 20 minutes on two CPU cores without bfloat16 and AVX-512; less on others.
     Command: normbank train mvtec_ad/bottle --out runs/bottle --preset small
     """
