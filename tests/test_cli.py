@@ -257,9 +257,19 @@ def test_evaluate_takes_no_setting_that_would_change_nothing(run, tiny_model, ti
     assert f"got {field!r}. All others were fixed when the detector was trained: train another." in came.err
 
 
+@pytest.mark.parametrize("name", ["model.nbk", "part.PNG"])
+def test_evaluate_replaces_no_detector_and_no_image(run, tiny_model, tiny_data, tmp_path, name):
+    (tmp_path / name).write_bytes(b"dear")
+    came = run("evaluate", tiny_model, tiny_data, "--json", tmp_path / name)
+    assert (came.code, came.out) == (2, "")
+    assert "expected a file for results, got an image or a detector. It would have been replaced" in came.err
+    assert (tmp_path / name).read_bytes() == b"dear"
+
+
 def test_predict_leaves_its_own_heat_maps_alone(run, tiny_model, tmp_path):
     save(tmp_path / "parts" / "a.png", weave(1))
-    again = ("predict", tiny_model, tmp_path / "parts", "--overlays", tmp_path / "parts" / "heat")
+    again = ("predict", tiny_model, tmp_path / "parts", "--overlays", tmp_path / "parts" / "heat",
+             "--maps", tmp_path / "parts" / "maps")  # fmt: skip
     for _ in range(2):
         assert run(*again).err == "1 scored, 0 anomalous, 0 could not be used\n"
     assert (tmp_path / "parts" / "heat" / "a.png.png").exists()
@@ -451,7 +461,7 @@ def test_signals_end_training_with_what_is_left(tiny_data, tmp_path):
         out, err = process.communicate(timeout=30)
         assert (process.returncode, out) == (wanted[number], ""), err
         assert err.splitlines()[-1] == (
-            f"normbank: interrupted. What was done up to the last checkpoint is in {tmp_path / number.name}; "
+            f"normbank: interrupted. The last checkpoint, if it came to one, is in {tmp_path / number.name}; "
             f"go on with --resume."
         )
         assert "Traceback" not in err

@@ -149,7 +149,7 @@ def train(
     from .fitting import fit
 
     _note(f"{dataset.name}: {dataset.format} layout, {len(dataset.train)} good images to train on")
-    with _interruptible(f"What was done up to the last checkpoint is in {out}; go on with --resume."):
+    with _interruptible(f"The last checkpoint, if it came to one, is in {out}; go on with --resume."):
         path = fit(config, dataset, out, resume=resume, overwrite=overwrite, strict=strict)
     print(path)
 
@@ -200,7 +200,7 @@ def predict(
         raise UserError(f"--fail-on-anomaly: {model} has no threshold. {detector.calibration.note}")
     outlets = Outlets(csv, jsonl, maps, overlays)
     stdin = _stdin(explicit=bool(paths)) if not paths or "-" in paths else None
-    targets = find_targets(paths or ["-"], stdin, null=null, without=overlays)
+    targets = find_targets(paths or ["-"], stdin, null=null, without=[one for one in (maps, overlays) if one])
     show = _show_broken if csv or jsonl else _show_row
     with _interruptible("What was scored so far is written."):
         tally = score_all(detector, targets, outlets, strict=strict, show=show, batch_size=batch)
@@ -363,18 +363,9 @@ def _has_gpu(config: Config) -> bool:
 
 
 def _config_of(detector: Detector, settings: list[str] | None) -> Config:
-    """The detector's own settings, with the reader's changed; ConfigError for another, which would change nothing."""
-    from .config import from_dict, override, overrides_of
-    from .settings import READING
+    from . import config
 
-    asked = overrides_of(settings or [])
-    chosen = override(from_dict(detector.manifest["settings"]), asked)
-    for name in asked:
-        if name not in READING:
-            expected = f"a setting of how the data are read ({', '.join(READING)})"
-            do = "All others were fixed when the detector was trained: train another."
-            raise UserError(problem("--set", expected=expected, came=repr(name), do=do))
-    return chosen
+    return config.override_reading(config.from_dict(detector.manifest["settings"]), settings or [])
 
 
 def _dataset(path: Path, config: Config) -> Dataset:

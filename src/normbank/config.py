@@ -13,8 +13,8 @@ from typing import Any, get_args, get_origin
 
 from pydantic import Field, ValidationError, model_validator
 
-from .errors import ConfigError
-from .settings import Data, Frozen, Model, Score, Train
+from .errors import ConfigError, problem
+from .settings import READING, Data, Frozen, Model, Score, Train
 
 GROUPS = ("data", "model", "train", "score")  # of the settings
 _PART_NEEDS: dict[str, str] = {
@@ -156,6 +156,17 @@ def override(config: Config, overrides: Mapping[str, Any] | Sequence[str]) -> Co
         group, field = _locate(dotted)
         values[group][field] = _parse(value, dotted) if isinstance(value, str) else value
     return from_dict(values)
+
+
+def override_reading(config: Config, overrides: Mapping[str, Any] | Sequence[str]) -> Config:
+    """`override` of a detector's settings; ConfigError for one that training has fixed, which would change nothing."""
+    asked = overrides_of(overrides)
+    chosen = override(config, asked)
+    if other := next((name for name in asked if name not in READING), None):
+        expected = f"a setting of how the data are read ({', '.join(READING)})"
+        do = "All others were fixed when the detector was trained: train another."
+        raise ConfigError(problem("--set", expected=expected, came=repr(other), do=do))
+    return chosen
 
 
 def overrides_of(overrides: Mapping[str, Any] | Sequence[str]) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from . import images
 from .bundle import ensure_writable, write_atomically
+from .data.files import ensure_no_loss
 from .data.samples import Dataset, Sample
 from .detector import Detector
 from .errors import ImageError
@@ -30,6 +31,8 @@ def judge(
     quiet: bool = False,
 ) -> Iterator[str]:
     """Evaluate, write what was asked for, and tell the result in lines. BundleError where a file cannot be written."""
+    if json_file:
+        ensure_no_loss(json_file)
     for target in (json_file, report and report / "index.html"):
         if target:
             ensure_writable(target)

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import chain
@@ -20,7 +20,7 @@ import numpy as np
 
 from . import images
 from .bundle import write_atomically
-from .data.files import list_images
+from .data.files import ensure_no_loss, list_images
 from .detector import Detector, Prediction
 from .errors import DataError, ImageError, UserError, problem
 
@@ -66,14 +66,14 @@ class ByteStream(Protocol):
 
 
 def find_targets(
-    paths: Sequence[str], stdin: ByteStream | None = None, *, null: bool = False, without: Path | None = None
+    paths: Sequence[str], stdin: ByteStream | None = None, *, null: bool = False, without: Collection[Path] = ()
 ) -> Iterator[Target]:
     """The files meant by `paths`: folders are searched, `-` reads names from `stdin`, one a line (or NUL-separated).
 
     DataError, at once, for a path that is not there and a folder without images. What stands on `stdin` is taken as it
     comes, so that a line can run all day. Results about the images of a folder are filed by their names below it; where
-    several paths are given, and for single files, by their whole path, with `..` written `_..`. The folder `without`,
-    which is to be written into, is not searched unless it is asked for itself.
+    several paths are given, and for single files, by their whole path, with `..` written `_..`. The folders `without`,
+    which are to be written into, are not searched unless they are asked for themselves.
     """
     found = [
         _from_stream(stdin, null) if text == "-" and stdin else _from_path(text, len(paths), without) for text in paths
@@ -102,14 +102,14 @@ def _names(pieces: list[bytes], separator: bytes) -> Iterator[bytes]:
     return (piece for piece in pieces if piece)
 
 
-def _from_path(text: str, count: int, without: Path | None) -> list[Target]:
+def _from_path(text: str, count: int, without: Collection[Path]) -> list[Target]:
     path = Path(text)
     if not text or not os.path.lexists(path):
         do = "Give image files, folders, or - for names on standard input."
         raise DataError(f"{text!r}: there is no such file or folder. {do}")
     if not path.is_dir():
         return [Target(path, _inside(path))]
-    listing = list_images(path, without=[] if without is None or _same(path, without) else [without])
+    listing = list_images(path, without=[one for one in without if not _same(path, one)])
     found = sorted({*listing.paths, *(name for name, _ in listing.skipped)})
     if not found:
         raise DataError(f"{text!r}: no image in this folder. Expected files ending in {', '.join(images.SUFFIXES)}.")
@@ -162,9 +162,7 @@ def _check_outlets(outlets: Outlets) -> None:
         do = "Name another for one of them."
         raise UserError(problem("--csv and --jsonl", expected="two files", came=f"{str(tables[0])!r} for both", do=do))
     for path in tables:
-        if path.suffix.lower() in (*images.SUFFIXES, ".nbk") and path.exists():  # `--csv *.png`
-            came, do = "an image or a detector", "It would have been replaced: name another."
-            raise UserError(problem(repr(str(path)), expected="a file for results", came=came, do=do))
+        ensure_no_loss(path)
     for folder in (outlets.maps, outlets.overlays):
         if folder:
             _make_folder(folder)

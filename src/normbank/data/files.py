@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import DataError, problem
+from ..errors import DataError, UserError, problem
 from ..images import SUFFIXES
 from .samples import Skipped
 
@@ -50,6 +50,13 @@ def list_images(folder: Path, *, without: Collection[Path] = ()) -> Listing:
         else:
             skipped.append(Skipped(str(folder / name), reason))
     return Listing(folder, tuple(sorted(names)), tuple(sorted(skipped)))
+
+
+def ensure_no_loss(path: Path) -> None:
+    """UserError where a table of results would replace an image or a detector: `--csv *.png`, a name mistyped."""
+    if path.suffix.lower() in (*SUFFIXES, ".nbk") and path.exists():
+        came, do = "an image or a detector", "It would have been replaced: name another."
+        raise UserError(problem(repr(str(path)), expected="a file for results", came=came, do=do))
 
 
 def subfolders(folder: Path) -> list[Path]:
