@@ -157,7 +157,7 @@ def small() -> Config:
 
     Source: docs/method.md, "Beyond the paper". Choices were made on defects made on held-out good images.
     Expected: MVTec bottle 99.8 / 98.7, transistor 99.2 / 97.5 (image / pixel AUROC, %; three seeds; bench/README.md).
-    Time: 600 steps of 8 images, 16 to 20 minutes on two CPU cores without bfloat16 and AVX-512; less on others.
+    Time: 600 steps of 8 images, about 15 minutes on two CPU cores without bfloat16 and AVX-512; less on others.
     Command: normbank train mvtec_ad/bottle --out runs/bottle --preset small
     """
     return _ours("small", (16, 32, 64, 128, 128), head_width=16, steps=600, batch_size=8)
