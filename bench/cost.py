@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from bench.memories import SHARES
-from bench.stored import read_result, write_result
+from bench.stored import made_on, read_result, write_result
 from bench.text import table
 from normbank import machine
 from normbank.config import Config
@@ -112,7 +112,6 @@ class Costs:
     """A file of FOLDER."""
 
     rows: Sequence[Row]
-    processor: str
     made: str
 
     @property
@@ -131,7 +130,7 @@ def _costs_of(values: Mapping[str, Any]) -> Costs:
         Row(row["preset"], int(row["size"]), row["bank"], {k: float(v) for k, v in row["milliseconds"].items()})
         for row in values["rows"]
     ]
-    return Costs(rows, values["machine"]["processor"], f"{values['machine']['processor']}, commit {values['commit']}")
+    return Costs(rows, made_on(values))
 
 
 def section(known: Sequence[Costs]) -> str:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from bench import selection
 from bench.measures import measure
 from bench.runs import CHOSEN_BY
-from bench.stored import read_result, write_result
+from bench.stored import made_on, read_result, write_result
 from bench.text import percent, table
 from normbank import machine
 from normbank.config import Config
@@ -166,8 +166,7 @@ def read(folder: Path) -> list[Judged]:
 
 def _judged_of(values: Mapping[str, Any]) -> Judged:
     found = {name: {metric: float(values["found"][name][metric]) for metric in METRICS} for name in SHARES}
-    made = f"{values['machine']['processor']}, commit {values['commit']}"
-    return Judged(values["data_name"], values["moved"], values["chosen"], found, made)
+    return Judged(values["data_name"], values["moved"], values["chosen"], found, made_on(values))
 
 
 def section(judged: Sequence[Judged]) -> str:

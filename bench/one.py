@@ -26,7 +26,7 @@ from normbank.data.samples import Dataset
 from normbank.detector import Detector
 from normbank.errors import DataError, ImageError, UserError, problem
 from normbank.evaluation import Evaluation, evaluate
-from normbank.machine import cpu_count, tune_for_training
+from normbank.machine import alone_in, cpu_count, tune_for_training
 from normbank.settings import Score
 
 if TYPE_CHECKING:
@@ -76,16 +76,14 @@ def _open(root: Path, data: str, config: Config) -> Dataset:
 @contextlib.contextmanager
 def _alone(out: Path) -> Iterator[None]:
     """No other process trains into this folder meanwhile; DataError where one does."""
-    import fcntl
-
     out.mkdir(parents=True, exist_ok=True)
-    with (out / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+    lock = out / "lock"  # the folder itself is for `fit` to hold
+    lock.touch()
+    with alone_in(lock) as free:
+        if not free:
             do = "Wait for it, or end it."
             came = "another process at work in it"
-            raise DataError(problem(f"the work folder {out.name!r}", expected="it free", came=came, do=do)) from None
+            raise DataError(problem(f"the work folder {out.name!r}", expected="it free", came=came, do=do))
         yield
 
 

@@ -37,6 +37,11 @@ def read_result(path: Path, writer: str, build: Callable[[Any], Result]) -> Resu
     return result
 
 
+def made_on(values: Mapping[str, Any]) -> str:
+    """What a result's JSON says of where and by what it was made."""
+    return f"{values['machine']['processor']}, commit {values['commit']}"
+
+
 def write_result(path: Path, values: Mapping[str, Any]) -> None:
     """Write the values as JSON, whole or not at all; the folder is made where there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)

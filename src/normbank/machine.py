@@ -61,14 +61,17 @@ def tune_for_training() -> None:
 
 
 @contextlib.contextmanager
-def alone_in(folder: Path) -> Iterator[bool]:
-    """Whether no other process is inside such a block for `folder`; True where the system or the disk cannot tell."""
+def alone_in(place: Path) -> Iterator[bool]:
+    """Whether no one else is inside such a block for `place`, a folder or file that is there.
+
+    True where the system or the disk cannot tell.
+    """
     try:
         import fcntl
     except ImportError:
         yield True
         return
-    held = os.open(folder, os.O_RDONLY)
+    held = os.open(place, os.O_RDONLY)
     try:
         free = True
         try:
