@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.budgets import settings
 from bench.measures import under_shift
+from bench.refilling import refill
 from bench.runs import SHIFTED, Identity, data_folder
 from bench.selection import select
 from normbank import images
@@ -59,7 +60,7 @@ def run(job: Mapping[str, Any], data: Path, work: Path, results: Path) -> None:
     # Left to itself, ONNX Runtime takes every core of the machine, this process's or not.
     threads = cpu_count() if job.get("shared") else 0
     with _alone(out):
-        bundle, cost = train(config, dataset, out)
+        bundle, cost = train(config, dataset, out, again=bool(job.get("refill")))
         for score in job["scores"]:
             own = Identity(**{**training.to_dict(), "score": score})
             store(results / f"{own.slug}.json", own, bundle, cost, dataset, threads)
@@ -87,8 +88,10 @@ def _alone(out: Path) -> Iterator[None]:
         yield
 
 
-def train(config: Config, dataset: Dataset, out: Path) -> tuple[Bundle, dict[str, Any]]:
+def train(config: Config, dataset: Dataset, out: Path, *, again: bool = False) -> tuple[Bundle, dict[str, Any]]:
     """The detector in `out`, trained or gone on with where it is not finished; and what its training took.
+
+    A finished one's bank is filled `again` where that is asked for.
 
     A model or checkpoint of other settings or images is a leftover of this folder's earlier use, and is replaced.
     """
@@ -104,11 +107,21 @@ def train(config: Config, dataset: Dataset, out: Path) -> tuple[Bundle, dict[str
         print(f"trained again: {error}", file=sys.stderr)
         finished = False
         fit(config, dataset, out, overwrite=True)
-    bundle = read_bundle(out / MODEL_FILE)
     if not finished:
-        write_atomically(out / COST_FILE, json.dumps({"peak_memory_bytes": peak_memory()}).encode())
-    cost = json.loads((out / COST_FILE).read_bytes()) if (out / COST_FILE).exists() else {"peak_memory_bytes": None}
-    return bundle, {**cost, "model_bytes": (out / MODEL_FILE).stat().st_size}
+        _note(out, {"peak_memory_bytes": peak_memory()})
+    elif again and config.model.bank:
+        _note(out, {"network_commit": refill(_as_before(config, out / MODEL_FILE), dataset, out), **_noted(out)})
+    bundle = read_bundle(out / MODEL_FILE)
+    return bundle, {"peak_memory_bytes": None, **_noted(out), "model_bytes": (out / MODEL_FILE).stat().st_size}
+
+
+def _note(out: Path, cost: Mapping[str, Any]) -> None:
+    write_atomically(out / COST_FILE, json.dumps(cost).encode())
+
+
+def _noted(out: Path) -> dict[str, Any]:
+    noted: dict[str, Any] = json.loads((out / COST_FILE).read_bytes()) if (out / COST_FILE).exists() else {}
+    return noted
 
 
 def _as_before(config: Config, model: Path) -> Config:
@@ -182,6 +195,7 @@ def _costs(detector: Detector, trained: Bundle, cost: Mapping[str, Any], dataset
     made = trained.manifest
     return {
         "peak_memory_bytes": cost["peak_memory_bytes"],
+        **({"network_commit": cost["network_commit"]} if "network_commit" in cost else {}),  # the bank is of another
         "seconds_per_training_step": round(made["training_seconds"] / made["settings"]["train"]["steps"], 6),
         "seconds_per_image": latency(detector, dataset),
         "parameters": made["parameters"],

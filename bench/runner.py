@@ -65,12 +65,15 @@ def _is_row(name: str, asked: str) -> bool:
     return asked.casefold() in (name.casefold(), name.casefold().partition(" = ")[0], name.casefold().partition(":")[0])
 
 
-def plan(wanted: Iterable[Cell], budget: str, places: Places) -> Plan:
-    """What of the cells is stored (with today's settings), can be run, or lacks its data. Each identity once."""
+def plan(wanted: Iterable[Cell], budget: str, places: Places, *, refill: bool = False) -> Plan:
+    """What of the cells is stored (with today's settings), can be run, or lacks its data. Each identity once.
+
+    With `refill` what is stored is to be run, too.
+    """
     known = list({one.slug: one for one in (identity(cell, budget) for cell in wanted)}.values())
     finished = current(read_cells(places.results))
-    stored = tuple(one for one in known if one.slug in finished)
-    rest = [one for one in known if one.slug not in finished]
+    stored = tuple(one for one in known if one.slug in finished and not refill)
+    rest = [one for one in known if one not in stored]
     there = {data: data_folder(places.data, data) is not None for data in {one.data for one in rest}}
     return Plan(
         stored,
@@ -170,6 +173,7 @@ def run_all(
     start: Start,
     *,
     jobs: int = 1,
+    refill: bool = False,
     end: Callable[[], None] = lambda: None,
 ) -> int:
     """Every missing training, so many at once; how many failed. What is done is stored at once.
@@ -187,7 +191,7 @@ def run_all(
             return False
         try:
             tell(f"[{number}/{len(trainings)}] {slug}: {len(wanted)} to score")
-            if (code := start(_job(wanted, places, device, shared=jobs > 1))) in ENDED:
+            if (code := start(_job(wanted, places, device, shared=jobs > 1, refill=refill))) in ENDED:
                 raise KeyboardInterrupt
             if code:
                 tell(f"failed ({code}): {slug}")
@@ -214,13 +218,14 @@ def _as_completed(begun: Iterable[Future[bool]]) -> Iterator[bool]:
         yield from (one.result() for one in done)
 
 
-def _job(wanted: Sequence[Identity], places: Places, device: str, *, shared: bool) -> dict[str, Any]:
+def _job(wanted: Sequence[Identity], places: Places, device: str, *, shared: bool, refill: bool) -> dict[str, Any]:
     """What `bench.one` is told of a training and the scores wanted of it."""
     return {
         "training": wanted[0].training.to_dict(),
         "scores": [one.score for one in wanted],
         "device": device,
         "shared": shared,
+        "refill": refill,
         **{name: str(getattr(places, name)) for name in ("data", "work", "results")},
     }
 
@@ -235,6 +240,7 @@ def run(
     budget: str = "paper",
     device: str = "auto",
     jobs: int = 1,
+    refill: bool = False,
     dry_run: bool = False,
     estimated: bool = True,
     agrees: Callable[[str], bool] = lambda question: True,
@@ -242,8 +248,11 @@ def run(
     start: Start | None = None,
     measure: Callable[[Sequence[Config]], list[float]] = measure_steps,
 ) -> int:
-    """List, estimate, and run what is missing of a table; 0 done, 1 where a cell failed. ValueError for a mistake."""
-    found = plan(chosen(table, categories, seeds, rows), budget, places)
+    """List, estimate, and run what is missing of a table; 0 done, 1 where a cell failed. ValueError for a mistake.
+
+    `refill` runs what is stored, too; of detectors in `places.work` the bank alone is made again.
+    """
+    found = plan(chosen(table, categories, seeds, rows), budget, places, refill=refill)
     for line in listing(table, budget, found):
         say(line)
     if found.missing and estimated:
@@ -257,4 +266,5 @@ def run(
         return 0
     note_absent(places.results, {one.data for one in found.missing}, {one.data for one in found.absent})
     children = Children()
-    return 1 if run_all(found, places, device, say, start or children.run, jobs=jobs, end=children.end) else 0
+    begin = start or children.run
+    return 1 if run_all(found, places, device, say, begin, jobs=jobs, refill=refill, end=children.end) else 0

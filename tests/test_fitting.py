@@ -158,6 +158,19 @@ def test_fewer_than_ten_images_are_refused(tmp_path: Path, cheap: Cheap, count: 
     assert not (tmp_path / "run").exists()
 
 
+def test_what_could_not_be_used_is_told_where_too_few_are_left(tmp_path: Path, cheap: Cheap) -> None:
+    dataset = good(tmp_path / "data", 8)
+    for number in range(4):
+        (tmp_path / "data" / f"broken{number}.png").write_text("not an image")
+    everything = of(tmp_path / "data", sorted((tmp_path / "data").rglob("*.png")))
+    assert len(everything.train) == len(dataset.train) + 4
+    with pytest.raises(TrainingError, match="got 8 \\(4 more could not be used: ") as caught:
+        cheap(everything, tmp_path / "run")
+    told = str(caught.value)
+    assert [f"broken{number}.png" in told for number in range(4)] == [True, True, True, False]
+    assert "; ...)" in told
+
+
 def test_ten_are_enough(tmp_path: Path, cheap: Cheap) -> None:
     manifest = detectors.load(cheap(good(tmp_path / "data", 10), tmp_path / "run")).manifest
     assert manifest["data"]["trained_on"] == 5

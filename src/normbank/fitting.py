@@ -51,6 +51,7 @@ from .training import (
 MODEL_FILE, RUN_FILE, CHECKPOINT_FILE = "model.nbk", "run.json", "checkpoint.ckpt"
 FEWEST = 10
 DIM = 0.25  # largest value, of full scale, below which images use too little of their depth
+TOLD = 3  # files of those that could not be used, where it is fatal
 LOOKED_UP = 20  # files whose size is looked up for the advice
 MEASURED = 100  # steps left, above which it is worth measuring how long one takes
 
@@ -111,8 +112,11 @@ def _train(
         _say_plan(config, prepared, seen, out, resume)
     with Progress("training", config.train.steps, quiet=quiet) as progress:
         trained = optimise(config, seen, out / CHECKPOINT_FILE, identity=identity, resume=resume, progress=progress)
-    trained, shares = _remember(config, prepared, trained)
-    return _finish(config, dataset, prepared, trained, shares, out)
+    if trained.network.bank is not None:
+        _say("filling the bank", quiet)
+    trained, shares = fill(config, prepared, trained)
+    _say(f"writing {out / MODEL_FILE}, and comparing what it computes with the network", quiet)
+    return finish(config, dataset, prepared, trained, shares, out)
 
 
 def prepare(
@@ -120,7 +124,7 @@ def prepare(
 ) -> Prepared:
     """Decode the good images and split off the held-out ones; TrainingError where there is too little to learn from."""
     if not dataset.train:
-        raise _too_few(dataset, 0, len(dataset.skipped))
+        raise _too_few(dataset, 0, dataset.skipped)
     cache = cache or open_cache()
     spec = find_spec(dataset.train, config.data)
     with Progress("decoding", len(dataset.train), quiet=quiet) as progress:
@@ -206,11 +210,12 @@ def _check_images(loaded: Loaded, dataset: Dataset) -> None:
             f"Check that the folder holds different photographs."
         )
     if different < FEWEST:
-        raise _too_few(dataset, different, len(dataset.skipped) + len(loaded.skipped))
+        raise _too_few(dataset, different, (*dataset.skipped, *loaded.skipped))
 
 
-def _too_few(dataset: Dataset, count: int, skipped: int) -> TrainingError:
-    broken = f" ({skipped} more could not be used)" if skipped else ""
+def _too_few(dataset: Dataset, count: int, skipped: Sequence[tuple[str, str]]) -> TrainingError:
+    why = "; ".join([*(f"{name!r}: {reason}" for name, reason in skipped[:TOLD]), *["..."] * (len(skipped) > TOLD)])
+    broken = f" ({len(skipped)} more could not be used: {why})" if skipped else ""
     return TrainingError(
         f"{dataset.root}: expected at least {FEWEST} different good images to learn from, got {count}{broken}. "
         f"Add good images; a few dozen is a start, 200 is comfortable."
@@ -294,7 +299,7 @@ def _fingerprint(loaded: Loaded) -> str:
     return fingerprint(loaded.samples, digests)
 
 
-def _remember(config: Config, prepared: Prepared, trained: Trained) -> tuple[Trained, Shares | None]:
+def fill(config: Config, prepared: Prepared, trained: Trained) -> tuple[Trained, Shares | None]:
     """Fill the bank, where there is one; the seconds it takes are training's."""
     bank = trained.network.bank
     if bank is None:
@@ -305,9 +310,10 @@ def _remember(config: Config, prepared: Prepared, trained: Trained) -> tuple[Tra
     return replace(trained, seconds=trained.seconds + time.monotonic() - since), shares
 
 
-def _finish(
+def finish(
     config: Config, dataset: Dataset, prepared: Prepared, trained: Trained, shares: Shares | None, out: Path
 ) -> Path:
+    """Export and calibrate what was trained, and write both files of `out`; returns the model's path."""
     record = _record(config, dataset, prepared, trained)
     if shares is not None:
         record["bank"] = shares._asdict()

@@ -32,13 +32,14 @@ def rescore(bundle: Bundle, overrides: Mapping[str, Any]) -> Bundle:
     config = override(from_dict(bundle.manifest["settings"]), overrides)
     spec = ImageSpec(**bundle.manifest["image"])
     network = build(config, spec.channels)
-    _load(network, bundle.weights)
+    load(network, bundle.weights)
     uncalibrated = Calibration((), config.score.false_alarm_rate).to_dict()
     manifest = {**bundle.manifest, "settings": config.model_dump(mode="json"), "calibration": uncalibrated}
     return make_bundle(network, config, spec, manifest, _probe(spec))
 
 
-def _load(network: Network, weights: bytes) -> None:
+def load(network: Network, weights: bytes) -> None:
+    """Put a detector's weights into the network; BundleError where they are another's."""
     try:
         network.load_state_dict(safetensors.torch.load(weights))
     except RuntimeError:

@@ -1,0 +1,39 @@
+"""A trained detector's bank filled again by the rules of today, its network left as it is.
+
+For when what a bank keeps has changed and what a network learns has not: training, which never sees the bank, would
+give the same network again. `python -m bench run TABLE --refill` does it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from normbank.bundle import read_bundle
+from normbank.config import Config
+from normbank.data.samples import Dataset
+
+
+def refill(config: Config, dataset: Dataset, out: Path) -> str | None:
+    """Replace the finished model in `out`, of these settings and images; returns the commit its network is of.
+
+    Its seconds stay those of the training. BundleError for a network of another version.
+    """
+    from normbank.fitting import MODEL_FILE, RUN_FILE, fill, finish, prepare
+    from normbank.model.network import build, build_bank
+    from normbank.rescoring import load
+    from normbank.training import Trained
+
+    before = read_bundle(out / MODEL_FILE)
+    curve = json.loads((out / RUN_FILE).read_bytes())["curve"]
+    prepared = prepare(config, dataset)
+    network = build(config, prepared.spec.channels)
+    load(network, before.weights)
+    network.bank = build_bank(config, prepared.spec.channels)  # the old one has forgotten what did not count
+    known = before.manifest
+    trained = Trained(network, curve, known["training_seconds"], known["device"], known["precision"])
+    filled, shares = fill(config, prepared, trained)
+    finish(config, dataset, prepared, replace(filled, seconds=trained.seconds), shares, out)
+    commit: str | None = known["commit"]
+    return commit
