@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from itertools import product
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -203,6 +204,12 @@ def test_names_types_and_the_free_batch_size(name: str) -> None:
     assert [output.name for output in model.graph.output] == ["pred_score", "anomaly_map", "reconstruction", "parts"]
     assert all(o.type.tensor_type.elem_type == onnx.TensorProto.FLOAT for o in model.graph.output)
     assert all(o.type.tensor_type.shape.dim[0].dim_param == "N" for o in model.graph.output)
+
+
+def test_the_graph_does_not_tell_in_which_folders_it_was_made() -> None:
+    exported = made(CASES["hard renormalised"]).exported
+    assert b"export.py" not in exported
+    assert str(Path(export.__file__).parent).encode() not in exported
 
 
 def test_the_low_bits_of_16_reach_the_map() -> None:

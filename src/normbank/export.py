@@ -89,8 +89,16 @@ def to_onnx(graph: nn.Module, spec: ImageSpec) -> bytes:
             verbose=False,
         )
         assert program is not None
-        onnx.save_model(program.model_proto, buffer)
+        onnx.save_model(_without_traces(program.model_proto), buffer)
     return buffer.getvalue()
+
+
+def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Without where in which files each operation came from: the folders are the maker's, and would tell two makers."""
+    graph = model.graph
+    for one in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output):
+        one.ClearField("metadata_props")
+    return model
 
 
 def verify(graph: nn.Module, exported: bytes, batch: Pixels, *, summed: bool = True) -> None:
