@@ -37,7 +37,7 @@ class Came(NamedTuple):
 @pytest.fixture
 def run(capsys, monkeypatch):
     """The command line in this process: what came of these arguments."""
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def run(*arguments: object) -> Came:
         monkeypatch.setattr(sys, "argv", ["normbank", *map(str, arguments)])
@@ -47,7 +47,8 @@ def run(capsys, monkeypatch):
         return Came(left.value.code, came.out, came.err)
 
     yield run
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
@@ -301,6 +302,7 @@ def mistakes(tmp_path, model, data):
         "images that are not there": (("predict", model, gone), "there is no such file or folder"),
         "an empty folder": (("predict", model, tmp_path / "empty"), "no image in this folder"),
         "an unknown preset": (("train", data, *out, "--preset", "paper-smal"), "the nearest there is is 'paper-small'"),
+        "an empty preset": (("train", data, *out, "--preset", ""), "unknown preset ''"),
         "an unknown setting": (("train", data, *out, "--set", "train.step=1"), "the nearest there is is 'train.steps'"),
         "a setting without a value": (("train", data, *out, "--set", "train.steps"), "expected group.field=value"),
         "a value out of range": (("train", data, *out, "--set", "train.steps=0"), "train.steps: Input should be gr"),
@@ -524,6 +526,35 @@ def test_an_interruption_anywhere_leaves_no_traceback(run, tiny_model, tiny_data
 
     monkeypatch.setattr(where, interrupted)
     assert run("evaluate", tiny_model, tiny_data) == (130, "", "\nnormbank: interrupted.\n")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interruption_that_a_library_makes_a_failed_import_leaves_no_traceback(tiny_model, number, code):
+    script = f"""
+import os, sys
+from normbank import cli, detector
+
+def load(*_):
+    try:
+        os.kill(os.getpid(), {int(number)})
+    except KeyboardInterrupt:
+        raise ImportError("numpy failed to import") from None
+
+detector.load = load
+sys.argv = ["normbank", "info", {str(tiny_model)!r}]
+cli.main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", "\nnormbank: interrupted.\n")
+
+
+def test_an_import_that_fails_by_itself_is_no_interruption(run, tiny_model, monkeypatch):
+    def broken(*_):
+        raise ImportError("numpy failed to import")
+
+    monkeypatch.setattr("normbank.detector.load", broken)
+    with pytest.raises(ImportError, match="numpy failed"):
+        run("info", tiny_model)
 
 
 def test_a_reader_that_leaves_is_no_error(tiny_model, images):

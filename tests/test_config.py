@@ -205,6 +205,27 @@ def test_a_mistake_is_told_with_field_expectation_and_finding(text):
         preset("paper-small", [text])
 
 
+@pytest.mark.parametrize(
+    ("name", "size", "told"),
+    [
+        ("small", 160, "got 160. With all else as it is, data.size=128 or 256 goes"),
+        ("small", 96, "got 16. With all else as it is, data.size=64 or 128 goes"),
+        ("paper-small", 100, "got 100. With all else as it is, data.size=64 or 128 goes"),
+        ("fast", 5000, "With all else as it is, data.size=1024 goes"),
+    ],
+)
+def test_sizes_that_go_are_named(name, size, told):
+    with pytest.raises(ConfigError) as caught:
+        preset(name, {"data.size": size})
+    assert told in str(caught.value)
+
+
+def test_no_size_is_named_where_none_goes():
+    with pytest.raises(ConfigError) as caught:
+        preset("small", ["train.steps=0"])
+    assert "data.size=" not in str(caught.value)
+
+
 HEAD = {"model.head_width": 4, "train.corrupt": 0.5}
 LOW = {"model.memory_levels": 1, "model.partitions": [1], "model.items": [1]}
 NO_MEMORY = {"model.memory_levels": 0, "model.partitions": [], "model.items": []}

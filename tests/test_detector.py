@@ -336,7 +336,8 @@ def test_neighbours_do_not_matter(detector, woven):
 
 
 @pytest.mark.parametrize(
-    ("asked", "kept_to", "there", "wanted"), [(0, 4, 4, 0), (0, 2, 4, 2), (3, 2, 4, 3), (0, 1, None, 0)]
+    ("asked", "kept_to", "there", "wanted"),
+    [(0, 4, 4, 0), (0, 2, 4, 2), (3, 2, 4, 3), (99999, 2, 4, 4), (0, 1, None, 0)],
 )
 def test_a_process_kept_to_some_processors_has_as_many_threads(tiny_model, monkeypatch, asked, kept_to, there, wanted):
     import onnxruntime

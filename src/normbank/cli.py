@@ -59,17 +59,20 @@ class _Commands(TyperGroup):
             if error.errno not in _REMEDIES:
                 raise
             _fail(f"{error.filename or 'output'}: {error.strerror}. {_REMEDIES[error.errno]}, and run it again.")
-        except KeyboardInterrupt as error:
-            _note(f"\nnormbank: interrupted. {error}".rstrip())
+        except (KeyboardInterrupt, ImportError) as error:
+            if isinstance(error, ImportError) and not _stopped_by:  # with it, a library whose loading was interrupted
+                raise
+            what_is_left = error if isinstance(error, KeyboardInterrupt) else ""
+            _note(f"\nnormbank: interrupted. {what_is_left}".rstrip())
             raise typer.Exit(_stopped_by.pop() if _stopped_by else INTERRUPTED) from None
 
 
-_stopped_by: list[int] = []  # the exit code of the signal that came, where it is not Ctrl-C
+_stopped_by: list[int] = []  # the exit code of the signal that came
 
 
-def _terminate(*_: object) -> None:
+def _stop(number: int, _: object) -> None:
     """What `kill` and a shutdown ask for is what Ctrl-C asks for."""
-    _stopped_by.append(TERMINATED)
+    _stopped_by.append(128 + number)
     raise KeyboardInterrupt
 
 
@@ -99,7 +102,7 @@ ReaderSettings = Annotated[
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="stop at the first broken image")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what an earlier run left in the folder")]
-Threads = Annotated[int, typer.Option(min=0, help="processor threads; 0: as many as there are")]
+Threads = Annotated[int, typer.Option(min=0, help="processor threads at most; 0: as many as there are")]
 
 
 @app.callback(invoke_without_command=True)
@@ -141,7 +144,7 @@ def train(
     """Train a detector on the good images of DATA and write it to OUT/model.nbk."""
     from .presets import DEFAULT_PRESET, PRESET_FOR_GPU
 
-    config = _config(preset or DEFAULT_PRESET, set_, seed)
+    config = _config(DEFAULT_PRESET if preset is None else preset, set_, seed)
     dataset = _dataset(data, config)
     _prepare_for_training()
     if preset is None and _has_gpu(config):
@@ -290,7 +293,9 @@ def main() -> NoReturn:
     0 done, 2 the user's mistake (one message), 3 an anomaly where that was asked for, 1 a fault of ours; 130, 143 and
     141 where Ctrl-C, a termination or the reader of a pipe ended it.
     """
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, _stop)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell may have us ignore it
+        signal.signal(signal.SIGINT, _stop)
     if sys.stdout:  # a file name may hold what the encoding cannot; where it can, its very bytes are printed
         known = sys.stdout.encoding.lower() == "utf-8"
         sys.stdout.reconfigure(errors="surrogateescape" if known else "backslashreplace")  # type: ignore[union-attr]

@@ -17,6 +17,7 @@ from .errors import ConfigError, problem
 from .settings import READING, Data, Frozen, Model, Score, Train
 
 GROUPS = ("data", "model", "train", "score")  # of the settings
+SIZES = range(16, 1025, 16)  # of which one that goes is named
 _PART_NEEDS: dict[str, str] = {
     "head": "head_width",
     "latent": "critic_width",
@@ -155,7 +156,29 @@ def override(config: Config, overrides: Mapping[str, Any] | Sequence[str]) -> Co
     for dotted, value in overrides_of(overrides).items():
         group, field = _locate(dotted)
         values[group][field] = _parse(value, dotted) if isinstance(value, str) else value
-    return from_dict(values)
+    try:
+        return from_dict(values)
+    except ConfigError as error:
+        told = _sizes_that_go(values)
+        raise ConfigError(f"{str(error).rstrip('.')}. {told}" if told else str(error)) from None
+
+
+def _sizes_that_go(values: Mapping[str, Any]) -> str:
+    """The nearest `data.size` on both sides that all other values go with, in words; nothing where none does."""
+    asked = values["data"]["size"]
+    if not isinstance(asked, int):
+        return ""
+    sizes = [size for size in SIZES if _goes({**values, "data": {**values["data"], "size": size}})]
+    near = [*[size for size in sizes if size < asked][-1:], *[size for size in sizes if size > asked][:1]]
+    return f"With all else as it is, data.size={' or '.join(map(str, near))} goes." if near else ""
+
+
+def _goes(values: Mapping[str, Any]) -> bool:
+    try:
+        Config.model_validate(values)
+    except ValidationError:
+        return False
+    return True
 
 
 def override_reading(config: Config, overrides: Mapping[str, Any] | Sequence[str]) -> Config:

@@ -139,7 +139,7 @@ class Detector:
 
 
 def load(path: str | Path, threads: int = 0) -> Detector:
-    """The detector in that file; `threads` 0: as many as the process may use.
+    """The detector in that file; `threads` at most; 0: as many as the process may use.
 
     BundleError where the file is missing, damaged or of an unknown version.
     """
@@ -168,7 +168,7 @@ def portions(pixels: Pixels) -> list[Pixels]:
 
 
 def open_session(graph: bytes, threads: int = 0) -> Any:
-    """ONNX Runtime on the graph in these bytes; `threads` 0: as many as the process may use.
+    """ONNX Runtime on the graph in these bytes; `threads` at most; 0: as many as the process may use.
 
     Left to itself it takes all processors there are, also those the process is kept from.
     """
@@ -176,7 +176,8 @@ def open_session(graph: bytes, threads: int = 0) -> Any:
 
     options = onnxruntime.SessionOptions()
     kept_to = machine.cpu_count()
-    options.intra_op_num_threads = threads or (kept_to if kept_to < (os.cpu_count() or 1) else 0)
+    there = os.cpu_count() or 1
+    options.intra_op_num_threads = min(threads, there) or (kept_to if kept_to < there else 0)
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a waiting thread costs its neighbour
     try:

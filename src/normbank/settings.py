@@ -216,7 +216,7 @@ class Train(Frozen):
     seed: int = Field(0, ge=0, description="seeds the weights, the order of the images and the held-out choice")
     precision: Literal["auto", "32", "bf16"] = Field("auto", description="auto: bf16 where the device computes in it")
     checkpoint_every: int = Field(50, ge=1, description="steps between checkpoints: what a kill can lose")
-    threads: int | None = Field(None, ge=1, description="CPU threads; none: all the process may use")
+    threads: int | None = Field(None, ge=1, le=1024, description="CPU threads; none: all the process may use")
     device: str = Field("auto", description="auto, cpu, cuda or mps")
 
     @model_validator(mode="after")

@@ -20,6 +20,7 @@ from ..errors import ImageError
 from ..evaluation import Evaluation, Scored
 from . import plots
 from .overlays import Layer, Rgb, colour_scale, encode, heat, outline, overlay, resized, to_rgb, top_of_each
+from .reading import how_it_judges
 
 SHOWN = 8  # cards a gallery
 PEEKED = 100  # good images looked at for the colour scale, at most
@@ -127,6 +128,7 @@ def write_report(evaluation: Evaluation, examine: Examine, out: Path | str, *, s
         scale=number(scale),
         scale_is_ours=is_ours and evaluation.counts.get("good", 0) > 0,
         has_threshold=evaluation.threshold is not None,
+        how=how_it_judges(evaluation.context),
         skipped=[(drawn.shown(path), plain(reason)) for path, reason in evaluation.skipped[:SKIPS_SHOWN]],
         skipped_total=len(evaluation.skipped),
         facts=_facts(evaluation.context),
