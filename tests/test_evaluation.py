@@ -192,6 +192,17 @@ def test_nothing_left_to_test(detector, tiny_data):
         judged(detector, tiny_data / "train" / "good")
 
 
+def test_what_is_broken_is_named_where_nothing_is_left_to_test(detector, tmp_path):
+    (tmp_path / "good").mkdir()
+    for number in range(5):
+        (tmp_path / "good" / f"{number}.png").write_text("not an image")
+    with pytest.raises(
+        DataError, match=r"5 are broken or not images \('.*good/0.png': .*; \.\.\.\), 0 were used"
+    ) as caught:
+        judged(detector, tmp_path)
+    assert str(caught.value).count(".png") == 3
+
+
 # ---------------------------------------------------------------- where there is nothing to measure
 
 

@@ -164,11 +164,11 @@ def test_what_could_not_be_used_is_told_where_too_few_are_left(tmp_path: Path, c
         (tmp_path / "data" / f"broken{number}.png").write_text("not an image")
     everything = of(tmp_path / "data", sorted((tmp_path / "data").rglob("*.png")))
     assert len(everything.train) == len(dataset.train) + 4
-    with pytest.raises(TrainingError, match="got 8 \\(4 more could not be used: ") as caught:
+    with pytest.raises(TrainingError, match="got 8; 4 more could not be used \\(") as caught:
         cheap(everything, tmp_path / "run")
     told = str(caught.value)
     assert [f"broken{number}.png" in told for number in range(4)] == [True, True, True, False]
-    assert "; ...)" in told
+    assert "; ...). Add good images" in told
 
 
 def test_ten_are_enough(tmp_path: Path, cheap: Cheap) -> None:
@@ -479,12 +479,15 @@ def interrupted(cheap: Cheap, dataset: Dataset, out: Path) -> None:
             cheap(dataset, out)
 
 
-def test_a_checkpoint_of_other_settings_or_images_is_refused(tmp_path: Path, cheap: Cheap) -> None:
+def test_a_checkpoint_of_other_settings_or_images_is_refused(
+    tmp_path: Path, cheap: Cheap, capsys: pytest.CaptureFixture[str]
+) -> None:
     dataset = good(tmp_path / "data", 12)
     interrupted(cheap, dataset, tmp_path / "run")
     other = tiny_config(train__steps=8, train__checkpoint_every=2, score__delta_h=0.25)
     with pytest.raises(OtherRunError, match=r"train.steps was 6 and is 8; score.delta_h was 0.5 and is 0.25"):
-        cheap(dataset, tmp_path / "run", other, resume=True)
+        cheap(dataset, tmp_path / "run", other, resume=True, quiet=False)
+    assert "Ctrl-C" not in capsys.readouterr().err  # no plan of what is then refused
     with pytest.raises(OtherRunError, match=r"fingerprint of the images was [0-9a-f]{12} and is [0-9a-f]{12}"):
         cheap(good(tmp_path / "others", 12, start=50), tmp_path / "run", resume=True)
     moved = shutil.copytree(tmp_path / "data", tmp_path / "moved")

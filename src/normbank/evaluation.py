@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from . import images, machine, metrics
 from .data.cache import Cache, open_cache
 from .data.loading import load_each
-from .data.samples import Dataset, Sample, Skipped
+from .data.samples import Dataset, Sample, Skipped, first_of
 from .detector import BATCH, Detector
 from .errors import DataError, ImageError, MetricError
 from .images import Pixels
@@ -120,7 +120,8 @@ def evaluate(
     gathered.skipped[:0] = dataset.skipped
     if not gathered.scored:
         raise DataError(
-            f"{dataset.root!r}: no image left to test: {len(gathered.skipped)} are broken or not images, "
+            f"{dataset.root!r}: no image left to test: {len(gathered.skipped)} are broken or not images"
+            f"{first_of(gathered.skipped)}, "
             f"{gathered.left_out} were used in training. Give images that the detector has not seen."
         )
     return _measure(detector, dataset, gathered, time.monotonic() - started)

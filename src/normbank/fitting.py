@@ -24,7 +24,7 @@ from .calibration import Calibration
 from .config import GROUPS, Config, completed
 from .data.cache import Cache, open_cache
 from .data.loading import Loaded, find_spec, load_all
-from .data.samples import Dataset, Sample
+from .data.samples import Dataset, Sample, first_of
 from .data.splits import fingerprint, hold_out
 from .detector import BATCH, Detector
 from .errors import TrainingError, problem
@@ -40,6 +40,7 @@ from .training import (
     OtherRunError,
     Trained,
     accelerator_of,
+    check_resumable,
     device_name,
     difference,
     optimise,
@@ -51,7 +52,6 @@ from .training import (
 MODEL_FILE, RUN_FILE, CHECKPOINT_FILE = "model.nbk", "run.json", "checkpoint.ckpt"
 FEWEST = 10
 DIM = 0.25  # largest value, of full scale, below which images use too little of their depth
-TOLD = 3  # files of those that could not be used, where it is fatal
 LOOKED_UP = 20  # files whose size is looked up for the advice
 MEASURED = 100  # steps left, above which it is worth measuring how long one takes
 
@@ -108,6 +108,8 @@ def _train(
     if resume and not (out / CHECKPOINT_FILE).exists():
         _say(f"no checkpoint in {out}: training starts from the beginning", quiet)
     seen = reduced(prepared.train.pixels, config.reduction)
+    if resume:
+        check_resumable(out / CHECKPOINT_FILE, identity, config.train, seen)
     if not quiet:
         _say_plan(config, prepared, seen, out, resume)
     with Progress("training", config.train.steps, quiet=quiet) as progress:
@@ -214,8 +216,7 @@ def _check_images(loaded: Loaded, dataset: Dataset) -> None:
 
 
 def _too_few(dataset: Dataset, count: int, skipped: Sequence[tuple[str, str]]) -> TrainingError:
-    why = "; ".join([*(f"{name!r}: {reason}" for name, reason in skipped[:TOLD]), *["..."] * (len(skipped) > TOLD)])
-    broken = f" ({len(skipped)} more could not be used: {why})" if skipped else ""
+    broken = f"; {len(skipped)} more could not be used{first_of(skipped)}" if skipped else ""
     return TrainingError(
         f"{dataset.root}: expected at least {FEWEST} different good images to learn from, got {count}{broken}. "
         f"Add good images; a few dozen is a start, 200 is comfortable."

@@ -182,9 +182,7 @@ def optimise(
     known = config.train
     accelerator = accelerator_of(known)
     precision = precision_of(known, accelerator, pixels)
-    threads = threads_of(known)
-    # What "auto" came to is part of a run: going on with something else would be another run's numbers.
-    identity = {**identity, "train.device": accelerator, "train.precision": precision, "train.threads": threads}
+    identity = _of_this_machine(identity, known, pixels)
     resume_from = _resume_from(checkpoint, identity, resume)
     journal = Journal(identity, known, progress)
     with torch_of_ours(known):
@@ -194,6 +192,18 @@ def optimise(
         _run(trainer, Task(network, known), _loader(pixels, known, trainer), resume_from)
     _check_finite(network, known)
     return Trained(network, tuple(journal.curve), journal.seconds, device_name(accelerator), precision)
+
+
+def check_resumable(checkpoint: Path, identity: Identity, known: Train, pixels: Pixels) -> None:
+    """Whether `optimise` can go on from `checkpoint`, where there is one; raises what it would raise."""
+    _resume_from(checkpoint, _of_this_machine(identity, known, pixels), resume=True)
+
+
+def _of_this_machine(identity: Identity, known: Train, pixels: Pixels) -> Identity:
+    """With what "auto" came to, which is part of a run: going on with something else would be another run's numbers."""
+    accelerator = accelerator_of(known)
+    precision, threads = precision_of(known, accelerator, pixels), threads_of(known)
+    return {**identity, "train.device": accelerator, "train.precision": precision, "train.threads": threads}
 
 
 @contextlib.contextmanager

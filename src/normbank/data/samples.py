@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 GOOD = "good"
+TOLD = 3  # files
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,15 @@ class Skipped(NamedTuple):
 
     path: str
     reason: str
+
+
+def first_of(skipped: Sequence[tuple[str, str]]) -> str:
+    """The first files of those that could not be used, each with its reason, in brackets; nothing where there is none.
+
+    For the message where what is left does not suffice.
+    """
+    told = [f"{path!r}: {reason}" for path, reason in skipped[:TOLD]]
+    return f" ({'; '.join([*told, *['...'] * (len(skipped) > TOLD)])})" if told else ""
 
 
 @dataclass(frozen=True)
