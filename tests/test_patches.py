@@ -13,8 +13,9 @@ from torch.nn import functional
 
 from normbank.descriptors import describe, length
 from normbank.model.bank import USUAL, Bank, Shares
+from normbank.model.kept import FAINT, NEAR
 from normbank.model.network import build
-from normbank.model.patches import AXES, SIDE, Patches, _principal, cut
+from normbank.model.patches import AXES, SIDE, Patches, _principal, cut, radii, spread_out, squared_distances
 
 
 def drawn(seed: int, *shape: int) -> Tensor:
@@ -54,26 +55,36 @@ def test_distances_equal_the_loops() -> None:
     described, other = drawn(4, 6, 2, 4, 4), drawn(5, 2, 2, 4, 4)
     patches = Patches(2)  # 2 numbers x 3 x 3 are fewer than AXES
     mean, variance = described.mean(dim=(0, 2, 3)), described.var(dim=(0, 2, 3), unbiased=False)
-    patches.keep(cut(described, 16, torch.Generator().manual_seed(0)), 96, mean, variance)
+    generator = torch.Generator().manual_seed(0)
+    some, sources = cut(described, 16, generator), torch.arange(6).repeat_interleave(16)
+    patches.keep(some, sources, 96, mean, variance, generator)
     assert patches.items.shape == (96, 18)
     spread = variance.sqrt().tolist()
-    items = [one for image in described for one in every_patch(image)]
+    items = some.reshape(96, 2, SIDE, SIDE).tolist()
+    others = [[items[at] for at in range(96) if at // 16 != number] for number in range(6)]
+    radii = torch.tensor([slow.nearest_patch(one, others[at // 16], spread) for at, one in enumerate(items)])
+    scales = [slow.scale(radius, radii.mean().item(), NEAR, FAINT) for radius in radii.tolist()]
     for number, image in enumerate(other):
-        expected = [slow.nearest_patch(one, items, spread) for one in every_patch(image)]
+        expected = [slow.nearest_patch(one, items, spread, scales) for one in every_patch(image)]
         found = patches(other)[number].flatten()
         torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-3, atol=1e-3)
 
 
 def test_two_patches_by_hand() -> None:
-    """One number a cell, spread 2: threes are 9 x ((3 - 1) / 2)^2 = 9 from ones, and 9 x 2^2 from minus ones."""
+    """One number a cell, spread 2: threes are 9 x ((3 - 1) / 2)^2 = 9 from ones.
+
+    Without those the nearest are zeros with a single one: 8 x (3 / 2)^2 + 1 = 19. All of one image: no radius.
+    """
     flat = torch.cat([torch.full((1, 9), 1.0), torch.full((1, 9), -1.0), torch.eye(9), -torch.eye(9)])
     patches = Patches(1)
-    patches.keep(flat, 1, torch.zeros(1), torch.full((1,), 4.0))  # the patch of ones alone
+    known = torch.zeros(20, dtype=torch.int64), 20, torch.zeros(1), torch.full((1,), 4.0), torch.Generator()
+    patches.keep(flat, *known)
     found = patches(torch.full((1, 1, 3, 3), 3.0))
     torch.testing.assert_close(found, torch.full((1, 1, 3, 3), 9.0), rtol=1e-3, atol=1e-3)
-    patches.keep(flat[1:], 1, torch.zeros(1), torch.full((1,), 4.0))
+    assert (patches.scale == 1).all()
+    patches.keep(flat[1:], known[0][1:], *known[1:])
     torch.testing.assert_close(
-        patches(torch.full((1, 1, 3, 3), 3.0)), torch.full((1, 1, 3, 3), 36.0), rtol=1e-3, atol=1e-3
+        patches(torch.full((1, 1, 3, 3), 3.0)), torch.full((1, 1, 3, 3), 19.0), rtol=1e-3, atol=1e-3
     )
 
 
@@ -82,7 +93,7 @@ def test_the_axes_are_the_first_principal_components() -> None:
     patches = Patches(length(1))
     some = cut(described, 64, torch.Generator().manual_seed(0))
     mean, variance = described.mean(dim=(0, 2, 3)), described.var(dim=(0, 2, 3), unbiased=False)
-    patches.keep(some, len(some), mean, variance)
+    patches.keep(some, torch.arange(20).repeat_interleave(64), len(some), mean, variance, torch.Generator())
     assert patches.items.shape == (1280, AXES)
     standard = (some - mean.repeat_interleave(9)) / variance.sqrt().repeat_interleave(9)
     _, sizes, _ = torch.linalg.svd(standard - standard.mean(dim=0), full_matrices=False)
@@ -107,6 +118,36 @@ def test_principal_components_of_few_long_rows_and_of_many(rows: int) -> None:
     found = _principal(values, 5)
     expected = torch.linalg.svd(values, full_matrices=False)[2][:5].T
     torch.testing.assert_close((found * expected).sum(dim=0).abs(), torch.ones(5, dtype=torch.float64))
+
+
+def test_what_is_kept_lies_wherever_there_is_something() -> None:
+    """Of a thousand points at one place and ten elsewhere, a hundred by chance would miss most of the ten."""
+    dense, rare = 0.01 * drawn(1, 3000, 4), 5 + 10 * drawn(2, 10, 4)
+    points = torch.cat([dense, rare])
+    chosen = spread_out(points, 1000, torch.Generator().manual_seed(0))
+    assert len(chosen.unique()) == 1000
+    assert set(range(3000, 3010)) <= set(chosen.tolist())
+    assert squared_distances(points, points[chosen]).max() < 1e-4
+    again = spread_out(points, 1000, torch.Generator().manual_seed(0))
+    assert torch.equal(chosen, again)
+
+
+def test_copies_are_not_kept_twice() -> None:
+    points = drawn(1, 700, 4).repeat(2, 1)
+    chosen = spread_out(points, 1300, torch.Generator().manual_seed(0))
+    assert len(points[chosen].unique(dim=0)) == 700
+    assert len(chosen) < 1300
+    assert len(spread_out(points, 1400, torch.Generator())) == 1400  # all there is
+
+
+def test_distances_and_radii_equal_the_plain_ones() -> None:
+    points, sources = drawn(1, 1200, 4), torch.arange(1200) % 7  # more than are looked at at once
+    apart = torch.cdist(points.double(), points.double()) ** 2
+    found = squared_distances(points, points[:50])
+    torch.testing.assert_close(found, apart[:, :50].amin(dim=1).float(), rtol=1e-4, atol=1e-5)
+    other = apart.masked_fill(sources[:, None] == sources, torch.inf).amin(dim=1).float()
+    chosen = torch.arange(0, 1200, 2)
+    torch.testing.assert_close(radii(points, sources, chosen), other[chosen], rtol=1e-4, atol=1e-5)
 
 
 def test_it_keeps_no_more_than_asked_by_a_seed() -> None:

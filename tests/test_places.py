@@ -15,6 +15,8 @@ from normbank import descriptors
 from normbank.descriptors import describe, length
 from normbank.errors import ConfigError
 from normbank.model.bank import Bank
+from normbank.model.kept import FAINT as RADIUS
+from normbank.model.kept import NEAR, scale_of
 from normbank.model.network import build
 from normbank.model.parts import View, bank_distance
 from normbank.model.places import FAINT, FARTHEST, GRAIN
@@ -65,9 +67,34 @@ def test_distances_equal_the_loops() -> None:
     found = bank(images)
     assert found.shape == (2, 1, 4, 4)
     standard = (describe(images) - bank.places.mean) / bank.places.spread
+    scales = bank.places.scale.tolist()
     for number, image in enumerate(standard.clamp(-FARTHEST, FARTHEST)):
-        expected = torch.tensor(slow.distances(image.tolist(), items.tolist()))
+        expected = torch.tensor(slow.distances(image.tolist(), items.tolist(), scales))
         torch.testing.assert_close(found[number, 0], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_how_much_a_distance_counts_equals_the_loops() -> None:
+    bank = banked(20, drawn(1, 20, 3, 16, 16))  # more than are compared at once
+    items = bank.places.items.float().div(GRAIN).reshape(4, 4, -1, length(3)).permute(2, 3, 0, 1)
+    radii = torch.tensor(slow.radii(items.tolist()))
+    usual = radii.mean().item()
+    expected = [[[slow.scale(one, usual, NEAR, RADIUS) for one in row] for row in plane] for plane in radii.tolist()]
+    torch.testing.assert_close(bank.places.scale, torch.tensor(expected), rtol=1e-3, atol=1e-4)
+
+
+def test_how_much_a_distance_counts_by_hand() -> None:
+    """Radii 1 and 3, mean 2: what lies closely counts sqrt(2.01 / 1.21), the other sqrt(2.01 / 3.21)."""
+    torch.testing.assert_close(scale_of(torch.tensor([1.0, 3.0])), torch.tensor([1.288858, 0.791306]))
+    assert scale_of(torch.zeros(3)).tolist() == [1, 1, 1]
+    assert scale_of(torch.full((3,), torch.inf)).tolist() == [1, 1, 1]
+
+
+def test_a_copy_is_nothing_to_measure_an_image_by() -> None:
+    images = drawn(1, 6, 3, 16, 16)
+    once, twice = banked(20, images), banked(20, images[[0, 1, 2, 3, 4, 5, 3, 0]])
+    twice.places.mean, twice.places.spread = once.places.mean, once.places.spread
+    torch.testing.assert_close(twice.places.scale[:6], once.places.scale, rtol=0.3, atol=0)
+    assert (banked(20, images[[0, 0, 0]]).places.scale == 1).all()
 
 
 def test_what_it_has_seen_is_near_and_another_thing_is_not() -> None:

@@ -68,8 +68,8 @@ def test_what_lies_anywhere_is_judged_by_its_patches_too() -> None:
 
 @pytest.mark.parametrize("make", [plates, bricks])
 def test_the_unit_is_what_good_images_reach(make) -> None:
-    bank, _ = remembered(make)
-    assert bank(unseen(make)).mean().item() == pytest.approx(USUAL, rel=0.2)
+    bank, _ = remembered(make, 150)
+    assert bank(unseen(make)).mean().item() == pytest.approx(USUAL, rel=0.3)  # as 30 judges found it
 
 
 def test_in_the_end_all_images_are_remembered() -> None:

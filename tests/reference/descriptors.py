@@ -71,32 +71,51 @@ def describe(image, floor, contrast_gain, colour_gain, cell=4):
     return found
 
 
-def distances(image, items):
-    """Planes [D][G][G] and a list of such -> [G][G]: of the mean over 3 x 3 cells of mean squares, the least."""
+def window(image, item):
+    """Planes [D][G][G] of both -> [G][G]: the mean over 3 x 3 cells of mean squares."""
     side = range(len(image[0]))
-
-    def apart(item):
-        return [
-            [sum((a[y][x] - b[y][x]) ** 2 for a, b in zip(image, item, strict=True)) / len(image) for x in side]
-            for y in side
-        ]
-
-    planes = [apart(item) for item in items]
-    near = (-1, 0, 1)
-    return [
-        [min(sum(at(plane, y + j, x + i) for j in near for i in near) / 9 for plane in planes) for x in side]
+    plane = [
+        [sum((a[y][x] - b[y][x]) ** 2 for a, b in zip(image, item, strict=True)) / len(image) for x in side]
         for y in side
     ]
+    near = (-1, 0, 1)
+    return [[sum(at(plane, y + j, x + i) for j in near for i in near) / 9 for x in side] for y in side]
 
 
-def nearest_patch(patch, items, spread):
-    """Patches of D planes of 3 x 3: the least squared difference to an item, each of the D in units of its spread."""
+def distances(image, items, scales):
+    """Planes [D][G][G], a list of such and one of planes [G][G] -> [G][G]: the least of scale times window."""
+    planes = [window(image, item) for item in items]
+    side = range(len(image[0]))
+    return [[min(s[y][x] * p[y][x] for s, p in zip(scales, planes, strict=True)) for x in side] for y in side]
+
+
+def radii(items):
+    """Of each of items [D][G][G] the least window to another of them at each place: [m][G][G]."""
+    side = range(len(items[0][0]))
+    each = []
+    for item in items:
+        planes = [window(item, other) for other in items if other is not item]
+        each.append([[min(plane[y][x] for plane in planes) for x in side] for y in side])
+    return each
+
+
+def scale(radius, usual, near, faint):
+    """How much a distance from an item of that radius counts, where `usual` is the mean radius."""
+    return ((usual + faint) / (radius + near * usual + faint)) ** 0.5
+
+
+def nearest_patch(patch, items, spread, scales=None):
+    """Patches of D planes of 3 x 3: the least squared difference to an item, each of the D in units of its spread.
+
+    Times the item's scale, where there are some.
+    """
     return min(
-        sum(
+        factor
+        * sum(
             ((a - b) / unit) ** 2
             for plane, other, unit in zip(patch, item, spread, strict=True)
             for row, another in zip(plane, other, strict=True)
             for a, b in zip(row, another, strict=True)
         )
-        for item in items
+        for item, factor in zip(items, scales or [1] * len(items), strict=True)
     )

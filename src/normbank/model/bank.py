@@ -5,6 +5,7 @@ The memory of the paper is learnt, so that it reads well; this one is what was s
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -54,27 +55,34 @@ class Bank(nn.Module):
         wanted = self._surveyed()
         cutting, each = _some(total, wanted, generator), -(-wanted // total)
         sums, squares = (torch.zeros(self.places.mean.shape, dtype=torch.float64) for _ in range(2))
+        numbers: list[int] = []  # of the images by their content
+        known: dict[bytes, int] = {}
         kept: list[Tensor] = []
         some: list[Tensor] = []
+        sources: list[Tensor] = []
         done = 0
         for images in batches:
             seen = self.describe(images)
             sums += seen.double().sum(dim=0)
             squares += seen.double().square().sum(dim=0)
             here = slice(done, done + len(images))
+            numbers += [known.setdefault(_digest(image), len(known)) for image in images]
             kept.append(seen[chosen[here]])
-            if patches is not None and cutting[here].any():
-                some.append(cut(seen[cutting[here]], each, generator))
+            picked = torch.nonzero(cutting[here])[:, 0]
+            if patches is not None and len(picked):
+                some.append(cut(seen[picked], each, generator))
+                sources.append(torch.tensor(numbers)[done + picked].repeat_interleave(len(some[-1]) // len(picked)))
             done += len(images)
         mean, square = sums / total, squares / total
         if self.places.counts:
-            self.places.keep(torch.cat(kept), mean, (square - mean**2).clamp_min(0))
+            of = torch.tensor(numbers)[chosen]
+            self.places.keep(torch.cat(kept), of, mean, (square - mean**2).clamp_min(0))
         if patches is not None:
-            drawn = torch.cat(some)
-            drawn = drawn[torch.randperm(len(drawn), generator=generator)[:wanted]]
+            drawn = torch.randperm(sum(map(len, some)), generator=generator)[:wanted]
             middle = mean.mean(dim=(1, 2))
             spread = (square.mean(dim=(1, 2)) - middle**2).clamp_min(0)
-            patches.keep(drawn, self.patch_count, middle, spread)
+            of = torch.cat(sources)[drawn]
+            patches.keep(torch.cat(some)[drawn], of, self.patch_count, middle, spread, generator)
 
     def describe(self, images: Tensor) -> Tensor:
         """What the cells look like: [N, C, S, S] in [0, 1] -> [N, D, G, G]."""
@@ -101,6 +109,10 @@ class Bank(nn.Module):
         described = self.describe(images)
         found = [member(described) for member in (self.places, self.patches) if member is not None and member.is_used]
         return torch.stack(found).sum(dim=0)
+
+
+def _digest(image: Tensor) -> bytes:
+    return hashlib.blake2b(image.numpy().tobytes(), digest_size=16).digest()
 
 
 def _some(total: int, count: int, generator: torch.Generator) -> Tensor:

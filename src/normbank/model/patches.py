@@ -2,6 +2,9 @@
 
 PatchCore's bank (Roth et al. 2022) on descriptors that need no pretrained network. For textures, and for things that
 lie anywhere: what is normal here is normal there.
+
+Which patches are kept: as k-means++ draws its centres (Arthur and Vassilvitskii 2007), the farther from those that are
+kept already the likelier.
 """
 
 from __future__ import annotations
@@ -10,18 +13,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .kept import Kept
+from .kept import Kept, scale_of
 
 SIDE = 3  # cells a side of a patch
 AXES = 24  # numbers that are kept of a patch: its first principal components
+DRAWN = 500  # patches that are chosen between two looks at what is far from those chosen
+LOOKED_AT = 500  # points at once, while the bank is filled
 AT_ONCE = 250  # items that are compared at once: what they give stays in the cache of the processor
 
 
 class Patches(Kept):
     """Items of K numbers: the first principal components of patches, each number of a cell in units of its spread.
 
-    `axes` [K, D, 3, 3] and `offsets` [K] take described images there, `items` [m, K] are the patches kept; m is
-    0 until `keep`. `factor` is the unit of the distance.
+    `axes` [K, D, 3, 3] and `offsets` [K] take described images there, `items` [m, K] are the patches kept, `scale` [m]
+    is how much a distance from each counts; m is 0 until `keep`. `factor` is the unit of the distance.
     """
 
     axes: Tensor
@@ -29,14 +34,17 @@ class Patches(Kept):
 
     def __init__(self, length: int) -> None:
         count = min(AXES, length * SIDE**2)
-        super().__init__(torch.zeros(0, count))
+        super().__init__(torch.zeros(0, count), torch.zeros(0))
         self.register_buffer("axes", torch.zeros(count, length, SIDE, SIDE))
         self.register_buffer("offsets", torch.zeros(count))
 
-    def keep(self, patches: Tensor, count: int, mean: Tensor, variance: Tensor) -> None:
-        """Remember the first `count` of patches [n, 9 D], as `cut` gives them; mean and variance [D] of all cells.
+    def keep(
+        self, patches: Tensor, sources: Tensor, count: int, mean: Tensor, variance: Tensor, generator: torch.Generator
+    ) -> None:
+        """Remember `count` of patches [n, 9 D], as `cut` gives them, of the images numbered `sources` [n].
 
-        All n say where the principal components lie.
+        `mean` and `variance` [D] are those of all cells. All n say where the principal components lie, and how far the
+        good images are from one another.
         """
         unit = torch.sqrt(variance.double() + 1e-12).repeat_interleave(SIDE**2)
         standard = (patches.double() - mean.double().repeat_interleave(SIDE**2)) / unit
@@ -45,24 +53,66 @@ class Patches(Kept):
         directions = _principal(standard, len(self.axes))
         self.axes = (directions.T / unit).reshape(self.axes.shape).float().contiguous()
         self.offsets = -(directions.T @ (centre + mean.double().repeat_interleave(SIDE**2) / unit)).float()
-        self.items = (standard[:count] @ directions).float().contiguous()
+        points = (standard @ directions).float()
+        chosen = spread_out(points, count, generator)
+        self.items = points[chosen].contiguous()
+        self.scale = scale_of(radii(points, sources, chosen))
 
     def forward(self, described: Tensor) -> Tensor:
         """How far the patch around each cell is from the nearest item: [N, D, G, G] -> [N, 1, G, G], >= 0.
 
-        The squared difference over the K numbers (beyond the border it is repeated); times `factor`.
+        The squared difference over the K numbers (beyond the border it is repeated), times the item's scale, the least
+        of all items; times `factor`.
         """
         found = functional.conv2d(_padded(described), self.axes, self.offsets)
         cells = found.flatten(2).transpose(1, 2)  # [N, P, K]
-        ones = torch.ones_like(cells[..., :1])
-        near = self._nearest(torch.cat([cells, ones], dim=2))
-        apart = (cells**2).sum(dim=2) + near
-        return self.factor * apart.reshape(described.shape[0], 1, *described.shape[2:]).clamp_min(0)
+        ones, lengths = torch.ones_like(cells[..., :1]), (cells**2).sum(dim=2, keepdim=True)
+        near = self._nearest(torch.cat([cells, ones, lengths], dim=2))
+        return self.factor * near.reshape(described.shape[0], 1, *described.shape[2:]).clamp_min(0)
 
     def _nearest(self, cells: Tensor) -> Tensor:
-        """The least of |item|^2 - 2 item . cell over all items, as one product: [N, P, K + 1] -> [N, P]."""
-        weights = torch.cat([-2 * self.items, (self.items**2).sum(dim=1, keepdim=True)], dim=1)  # [m, K + 1]
+        """The least of scale (|item|^2 - 2 item . cell + |cell|^2), as one product: [N, P, K + 2] -> [N, P]."""
+        ones, lengths = torch.ones_like(self.items[:, :1]), (self.items**2).sum(dim=1, keepdim=True)
+        weights = self.scale[:, None] * torch.cat([-2 * self.items, lengths, ones], dim=1)  # [m, K + 2]
         return torch.stack([(cells @ some.T).amin(dim=2) for some in torch.split(weights, AT_ONCE)]).amin(dim=0)
+
+
+def spread_out(points: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Which `count` of points [n, K] to keep, int64 [count], all of them where there are no more.
+
+    DRAWN at a time, the likelier the larger the squared distance from those that are chosen already.
+    """
+    if len(points) <= count:
+        return torch.arange(len(points))
+    chosen = new = torch.randperm(len(points), generator=generator)[: min(DRAWN, count)]
+    apart = torch.full((len(points),), torch.inf)
+    while len(chosen) < count:
+        apart = torch.minimum(apart, squared_distances(points, points[new]))
+        apart[chosen] = 0
+        wanted = min(DRAWN, count - len(chosen))
+        left = apart > 0
+        if left.sum() <= wanted:  # the rest are copies of what is chosen
+            return torch.cat([chosen, torch.nonzero(left)[:, 0]])
+        new = torch.multinomial(apart, wanted, generator=generator)
+        chosen = torch.cat([chosen, new])
+    return chosen
+
+
+def radii(points: Tensor, sources: Tensor, chosen: Tensor) -> Tensor:
+    """Of each chosen point the squared distance to the nearest of points [n, K] of another source; inf without one."""
+    lengths = (points**2).sum(dim=1)
+    found = []
+    for some in torch.split(chosen, LOOKED_AT):
+        apart = lengths[some, None] + lengths - 2 * points[some] @ points.T
+        found.append(apart.masked_fill(sources[some, None] == sources, torch.inf).amin(dim=1))
+    return torch.cat(found).clamp_min(0)
+
+
+def squared_distances(points: Tensor, others: Tensor) -> Tensor:
+    """Of each of points [n, K] to the nearest of others [m, K], m at least 1: [n], >= 0."""
+    lengths = (others**2).sum(dim=1)
+    near = [(lengths - 2 * some @ others.T).amin(dim=1) for some in torch.split(points, LOOKED_AT)]
+    return ((points**2).sum(dim=1) + torch.cat(near)).clamp_min(0)
 
 
 def _principal(standard: Tensor, count: int) -> Tensor:

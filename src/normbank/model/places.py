@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .kept import Kept
+from .kept import Kept, scale_of
 
 GRAIN = 16  # steps of an item's bytes in a standard deviation
 FARTHEST = 127 / GRAIN  # deviations, as far as bytes reach; what is farther counts as that far, kept and asked alike
+AT_ONCE = 16  # images that are compared at once, while the bank is filled
 WINDOW = 3  # cells a side over which an item has to agree
 STILL = 0.01  # of the mean variance: what is added to that of a number that hardly varies
 FAINT = 1e-3  # what is added in any case: where nothing at all varies, rounding would be told as a difference
@@ -22,42 +23,59 @@ FAINT = 1e-3  # what is added in any case: where nothing at all varies, rounding
 class Places(Kept):
     """Items of D numbers for each of G x G places, in units of their spread there.
 
-    `mean` and `spread` [D, G, G] are those of all images, `items` int8 [G * G, m, D] the images kept; m is 0 until
-    `keep`. `factor` is the unit of the distance.
+    `mean` and `spread` [D, G, G] are those of all images, `items` int8 [G * G, m, D] the images kept, `scale` [m, G, G]
+    is how much the distance from each counts; m is 0 until `keep`. `factor` is the unit of the distance.
     """
 
     mean: Tensor
     spread: Tensor
 
     def __init__(self, length: int, side: int) -> None:
-        super().__init__(torch.zeros(side**2, 0, length, dtype=torch.int8))
+        super().__init__(torch.zeros(side**2, 0, length, dtype=torch.int8), torch.zeros(0, side, side))
         self.side = side
         self.register_buffer("mean", torch.zeros(length, side, side))
         self.register_buffer("spread", torch.ones(length, side, side))
 
-    def keep(self, described: Tensor, mean: Tensor, variance: Tensor) -> None:
-        """Remember images [m, D, G, G]; mean and variance [D, G, G] of all there are."""
+    def keep(self, described: Tensor, sources: Tensor, mean: Tensor, variance: Tensor) -> None:
+        """Remember images [m, D, G, G], numbered `sources` [m]; mean and variance [D, G, G] of all there are.
+
+        Images of one number are copies, and nothing to measure one another by.
+        """
         self.mean = mean.float()
         self.spread = torch.sqrt(variance + STILL * variance.mean() + FAINT).float()
         items = self._by_place(self._standard(described))
         self.items = items.mul(GRAIN).round().to(torch.int8).contiguous()
+        self.scale = scale_of(self._radii(sources))
+
+    def _radii(self, sources: Tensor) -> Tensor:
+        """How far each item is from the nearest of another source at each place: [m, G, G]; inf without another."""
+        found = []
+        for start in range(0, self.items.shape[1], AT_ONCE):
+            some = self.items[:, start : start + AT_ONCE]
+            apart = self._apart(some.to(self.spread.dtype) / GRAIN)
+            own = sources[start : start + AT_ONCE, None] == sources
+            found.append(apart.masked_fill(own[..., None, None], torch.inf).amin(dim=1))
+        return torch.cat(found).clamp_min(0)
 
     def forward(self, described: Tensor) -> Tensor:
         """How far each cell is from the nearest item of its place: [N, D, G, G] -> [N, 1, G, G], >= 0.
 
         The mean over the D numbers of the squared difference in units of the spread (each number at most FARTHEST from
         the mean, so that what one good image in thousands had is known again), averaged for each item over 3 x 3
-        cells (the border repeated), then the least of the items; times `factor`.
+        cells (the border repeated), times its scale there, then the least of the items; times `factor`.
         """
-        found = self._by_place(self._standard(described))  # [P, N, D]
+        apart = self._apart(self._by_place(self._standard(described)))
+        return self.factor * (self.scale * apart).amin(dim=1, keepdim=True).clamp_min(0)
+
+    def _apart(self, found: Tensor) -> Tensor:
+        """From cells [P, N, D] in units of the spread to each item: [N, m, G, G]; rounding may go below 0."""
         items = self.items.to(found.dtype) / GRAIN
         lengths = (found**2).sum(dim=2, keepdim=True) + (items**2).sum(dim=2)[:, None]
         apart = (lengths - 2 * torch.bmm(found, items.transpose(1, 2))) / items.shape[2]  # [P, N, m]
-        maps = apart.permute(1, 2, 0).reshape(described.shape[0], -1, self.side, self.side)
+        maps = apart.permute(1, 2, 0).reshape(found.shape[1], -1, self.side, self.side)
         reach = WINDOW // 2
         around = functional.pad(maps, (reach, reach, reach, reach), mode="replicate")
-        near = functional.avg_pool2d(around, WINDOW, stride=1).amin(dim=1, keepdim=True)
-        return self.factor * near.clamp_min(0)
+        return functional.avg_pool2d(around, WINDOW, stride=1)
 
     def _standard(self, described: Tensor) -> Tensor:
         return ((described - self.mean) / self.spread).clamp(-FARTHEST, FARTHEST)
