@@ -20,8 +20,10 @@ def refill(config: Config, dataset: Dataset, out: Path) -> str | None:
 
     Its seconds stay those of the training. BundleError for a network of another version.
     """
+    import safetensors.torch
+
     from normbank.fitting import MODEL_FILE, RUN_FILE, fill, finish, prepare
-    from normbank.model.network import build, build_bank
+    from normbank.model.network import build
     from normbank.rescoring import load
     from normbank.training import Trained
 
@@ -29,8 +31,10 @@ def refill(config: Config, dataset: Dataset, out: Path) -> str | None:
     curve = json.loads((out / RUN_FILE).read_bytes())["curve"]
     prepared = prepare(config, dataset)
     network = build(config, prepared.spec.channels)
-    load(network, before.weights)
-    network.bank = build_bank(config, prepared.spec.channels)  # the old one has forgotten what did not count
+    empty, network.bank = network.bank, None  # the old one's weights may be of another kind
+    weights = safetensors.torch.load(before.weights)
+    load(network, {name: value for name, value in weights.items() if not name.startswith("bank.")})
+    network.bank = empty
     known = before.manifest
     trained = Trained(network, curve, known["training_seconds"], known["device"], known["precision"])
     filled, shares = fill(config, prepared, trained)

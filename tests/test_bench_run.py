@@ -343,37 +343,6 @@ def test_a_model_of_other_settings_makes_room(like_mvtec, tmp_path, capsys):
     assert stored.values["settings"]["train"]["steps"] == 2
 
 
-@pytest.mark.slow
-def test_a_bank_is_filled_again_without_training(like_mvtec, tmp_path):
-    from normbank import fitting, remembering
-    from normbank.bundle import read_bundle
-
-    (cell,) = [c for c in paper.cells("own", ["bottle"], [0]) if c.row == "fast"]
-    wanted = job(like_mvtec, tmp_path, training=runs.identity(cell, "tiny").to_dict())
-    places = [Path(wanted[name]) for name in ("data", "work", "results")]
-
-    def run_it(**more):
-        one.run({**wanted, **more}, *places)
-        (model,) = places[1].rglob("model.nbk")
-        (stored,) = runs.read_cells(places[2]).values()
-        return read_bundle(model), stored.values
-
-    first, values = run_it()
-    assert "network_commit" not in values
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fitting, "optimise", lambda *a, **k: pytest.fail("trained again"))
-        with pytest.MonkeyPatch.context() as other_rules:
-            other_rules.setattr(remembering, "LEAST", 100.0)
-            other, weaker = run_it(refill=True)
-        again, same = run_it(refill=True)
-    assert other.graph != first.graph
-    assert max(weaker["scores"]["spot"]) < 0.1 * max(values["scores"]["spot"])
-    assert (again.graph, again.weights) == (first.graph, first.weights)
-    assert same["scores"] == values["scores"]
-    assert same["network_commit"] == values["context"]["commit"]
-    assert same["seconds_per_training_step"] == values["seconds_per_training_step"]
-
-
 def test_what_is_stored_is_run_again_where_banks_are_filled_again(places):
     worker = Worker(places)
     run("II", places, worker, categories=["3"], seeds=1)

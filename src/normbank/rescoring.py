@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import safetensors.torch
+from torch import Tensor
 
 from .bundle import Bundle
 from .calibration import Calibration
@@ -32,16 +33,16 @@ def rescore(bundle: Bundle, overrides: Mapping[str, Any]) -> Bundle:
     config = override(from_dict(bundle.manifest["settings"]), overrides)
     spec = ImageSpec(**bundle.manifest["image"])
     network = build(config, spec.channels)
-    load(network, bundle.weights)
+    load(network, safetensors.torch.load(bundle.weights))
     uncalibrated = Calibration((), config.score.false_alarm_rate).to_dict()
     manifest = {**bundle.manifest, "settings": config.model_dump(mode="json"), "calibration": uncalibrated}
     return make_bundle(network, config, spec, manifest, _probe(spec))
 
 
-def load(network: Network, weights: bytes) -> None:
+def load(network: Network, weights: Mapping[str, Tensor]) -> None:
     """Put a detector's weights into the network; BundleError where they are another's."""
     try:
-        network.load_state_dict(safetensors.torch.load(weights))
+        network.load_state_dict(weights)
     except RuntimeError:
         raise BundleError(
             "the detector's weights: expected those of the network its settings describe, got others: it was made by "

@@ -1,0 +1,57 @@
+"""`python -m bench run --refill`: another bank around a network that is kept."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+
+from normbank import fitting, remembering
+from normbank.bundle import read_bundle, write_bundle
+
+REPO = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPO))  # bench stands outside the package
+
+from bench import one, paper, runs  # noqa: E402
+
+
+def lose_a_tensor_of_the_bank(model: Path) -> None:
+    """As if a version had made it whose bank had no such tensor."""
+    bundle = read_bundle(model)
+    weights = safetensors.torch.load(bundle.weights)
+    del weights["bank.places.scale"]
+    write_bundle(model, replace(bundle, weights=safetensors.torch.save(weights)))
+
+
+@pytest.mark.slow
+def test_a_bank_is_filled_again_without_training(tiny_data, tmp_path):
+    (tmp_path / "data" / "mvtec_ad").mkdir(parents=True)
+    (tmp_path / "data" / "mvtec_ad" / "bottle").symlink_to(tiny_data)
+    places = [tmp_path / name for name in ("data", "work", "results")]
+    (cell,) = [c for c in paper.cells("own", ["bottle"], [0]) if c.row == "fast"]
+    job = {"training": runs.identity(cell, "tiny").to_dict(), "scores": [{}], "device": "cpu"}
+
+    def run_it(**more):
+        one.run({**job, **more}, *places)
+        (model,) = places[1].rglob("model.nbk")
+        (stored,) = runs.read_cells(places[2]).values()
+        return model, read_bundle(model), stored.values
+
+    model, first, values = run_it()
+    assert "network_commit" not in values
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting, "optimise", lambda *a, **k: pytest.fail("trained again"))
+        lose_a_tensor_of_the_bank(model)
+        with pytest.MonkeyPatch.context() as other_rules:
+            other_rules.setattr(remembering, "LEAST", 100.0)
+            _, other, weaker = run_it(refill=True)
+        _, again, same = run_it(refill=True)
+    assert other.graph != first.graph
+    assert max(weaker["scores"]["spot"]) < 0.1 * max(values["scores"]["spot"])
+    assert (again.graph, again.weights) == (first.graph, first.weights)
+    assert same["scores"] == values["scores"]
+    assert same["network_commit"] == values["context"]["commit"]
+    assert same["seconds_per_training_step"] == values["seconds_per_training_step"]
