@@ -73,8 +73,10 @@ def test_distances_equal_the_loops() -> None:
         torch.testing.assert_close(found[number, 0], expected, rtol=1e-3, atol=1e-4)
 
 
-def test_how_much_a_distance_counts_equals_the_loops() -> None:
-    bank = banked(20, drawn(1, 20, 3, 16, 16))  # more than are compared at once
+@pytest.mark.parametrize("room", [1, 7 * 20 * 16, 10**9])
+def test_how_much_a_distance_counts_equals_the_loops(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+    monkeypatch.setattr("normbank.model.places.ROOM", room)
+    bank = banked(20, drawn(1, 20, 3, 16, 16))
     items = bank.places.items.float().div(GRAIN).reshape(4, 4, -1, length(3)).permute(2, 3, 0, 1)
     radii = torch.tensor(slow.radii(items.tolist()))
     usual = radii.mean().item()

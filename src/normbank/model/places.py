@@ -14,7 +14,7 @@ from .kept import Kept, scale_of
 
 GRAIN = 16  # steps of an item's bytes in a standard deviation
 FARTHEST = 127 / GRAIN  # deviations, as far as bytes reach; what is farther counts as that far, kept and asked alike
-AT_ONCE = 16  # images that are compared at once, while the bank is filled
+ROOM = 2**25  # distances that are held at once, while the bank is filled
 WINDOW = 3  # cells a side over which an item has to agree
 STILL = 0.01  # of the mean variance: what is added to that of a number that hardly varies
 FAINT = 1e-3  # what is added in any case: where nothing at all varies, rounding would be told as a difference
@@ -50,10 +50,11 @@ class Places(Kept):
     def _radii(self, sources: Tensor) -> Tensor:
         """How far each item is from the nearest of another source at each place: [m, G, G]; inf without another."""
         found = []
-        for start in range(0, self.items.shape[1], AT_ONCE):
-            some = self.items[:, start : start + AT_ONCE]
-            apart = self._apart(some.to(self.spread.dtype) / GRAIN)
-            own = sources[start : start + AT_ONCE, None] == sources
+        count = self.items.shape[1]
+        each = max(1, ROOM // (count * self.side**2))
+        for start in range(0, count, each):
+            apart = self._apart(self.items[:, start : start + each].to(self.spread.dtype) / GRAIN)
+            own = sources[start : start + each, None] == sources
             found.append(apart.masked_fill(own[..., None, None], torch.inf).amin(dim=1))
         return torch.cat(found).clamp_min(0)
 
