@@ -10,7 +10,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from normbank.bundle import read_bundle
+from normbank.bundle import read_bundle, write_bundle
 from normbank.config import Config
 from normbank.data.samples import Dataset
 
@@ -18,7 +18,7 @@ from normbank.data.samples import Dataset
 def refill(config: Config, dataset: Dataset, out: Path) -> str | None:
     """Replace the finished model in `out`, of these settings and images; returns the commit its network is of.
 
-    Its seconds stay those of the training. BundleError for a network of another version.
+    Seconds, threads and machine stay those of the training. BundleError for a network of another version.
     """
     import safetensors.torch
 
@@ -38,6 +38,10 @@ def refill(config: Config, dataset: Dataset, out: Path) -> str | None:
     known = before.manifest
     trained = Trained(network, curve, known["training_seconds"], known["device"], known["precision"])
     filled, shares = fill(config, prepared, trained)
-    finish(config, dataset, prepared, replace(filled, seconds=trained.seconds), shares, out)
+    path = finish(config, dataset, prepared, replace(filled, seconds=trained.seconds), shares, out)
+    made = read_bundle(path)
+    write_bundle(
+        path, replace(made, manifest={**made.manifest, **{name: known[name] for name in ("threads", "machine")}})
+    )
     commit: str | None = known["commit"]
     return commit

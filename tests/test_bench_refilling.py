@@ -18,9 +18,10 @@ sys.path.insert(0, str(REPO))  # bench stands outside the package
 from bench import one, paper, runs  # noqa: E402
 
 
-def lose_a_tensor_of_the_bank(model: Path) -> None:
-    """As if a version had made it whose bank had no such tensor."""
+def as_of_another_time_and_machine(model: Path) -> None:
+    """As if a version had made it whose bank lacked a tensor, on seven threads."""
     bundle = read_bundle(model)
+    bundle.manifest["threads"] = 7
     weights = safetensors.torch.load(bundle.weights)
     del weights["bank.places.scale"]
     write_bundle(model, replace(bundle, weights=safetensors.torch.save(weights)))
@@ -44,7 +45,7 @@ def test_a_bank_is_filled_again_without_training(tiny_data, tmp_path):
     assert "network_commit" not in values
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fitting, "optimise", lambda *a, **k: pytest.fail("trained again"))
-        lose_a_tensor_of_the_bank(model)
+        as_of_another_time_and_machine(model)
         with pytest.MonkeyPatch.context() as other_rules:
             other_rules.setattr(remembering, "LEAST", 100.0)
             _, other, weaker = run_it(refill=True)
@@ -53,5 +54,6 @@ def test_a_bank_is_filled_again_without_training(tiny_data, tmp_path):
     assert max(weaker["scores"]["spot"]) < 0.1 * max(values["scores"]["spot"])
     assert (again.graph, again.weights) == (first.graph, first.weights)
     assert same["scores"] == values["scores"]
+    assert (values["threads"] != 7, same["threads"]) == (True, 7)
     assert same["network_commit"] == values["context"]["commit"]
     assert same["seconds_per_training_step"] == values["seconds_per_training_step"]
