@@ -14,7 +14,7 @@ from .kept import Kept, scale_of
 
 GRAIN = 16  # steps of an item's bytes in a standard deviation
 FARTHEST = 127 / GRAIN  # deviations, as far as bytes reach; what is farther counts as that far, kept and asked alike
-ROOM = 2**25  # distances that are held at once, while the bank is filled
+ROOM = 2**23  # distances that are compared at once while the bank is filled; they are held several times over
 WINDOW = 3  # cells a side over which an item has to agree
 STILL = 0.01  # of the mean variance: what is added to that of a number that hardly varies
 FAINT = 1e-3  # what is added in any case: where nothing at all varies, rounding would be told as a difference
@@ -52,8 +52,9 @@ class Places(Kept):
         found = []
         count = self.items.shape[1]
         each = max(1, ROOM // (count * self.side**2))
+        items = self._values()
         for start in range(0, count, each):
-            apart = self._apart(self.items[:, start : start + each].to(self.spread.dtype) / GRAIN)
+            apart = self._apart(items[:, start : start + each], items)
             own = sources[start : start + each, None] == sources
             found.append(apart.masked_fill(own[..., None, None], torch.inf).amin(dim=1))
         return torch.cat(found).clamp_min(0)
@@ -65,12 +66,15 @@ class Places(Kept):
         the mean, so that what one good image in thousands had is known again), averaged for each item over 3 x 3
         cells (the border repeated), times its scale there, then the least of the items; times `factor`.
         """
-        apart = self._apart(self._by_place(self._standard(described)))
+        apart = self._apart(self._by_place(self._standard(described)), self._values())
         return self.factor * (self.scale * apart).amin(dim=1, keepdim=True).clamp_min(0)
 
-    def _apart(self, found: Tensor) -> Tensor:
-        """From cells [P, N, D] in units of the spread to each item: [N, m, G, G]; rounding may go below 0."""
-        items = self.items.to(found.dtype) / GRAIN
+    def _values(self) -> Tensor:
+        """The items in units of the spread: [P, m, D]."""
+        return self.items.to(self.spread.dtype) / GRAIN
+
+    def _apart(self, found: Tensor, items: Tensor) -> Tensor:
+        """From cells [P, N, D] to items [P, m, D]: [N, m, G, G]; rounding may go below 0."""
         lengths = (found**2).sum(dim=2, keepdim=True) + (items**2).sum(dim=2)[:, None]
         apart = (lengths - 2 * torch.bmm(found, items.transpose(1, 2))) / items.shape[2]  # [P, N, m]
         maps = apart.permute(1, 2, 0).reshape(found.shape[1], -1, self.side, self.side)
