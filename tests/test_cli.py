@@ -37,7 +37,6 @@ class Came(NamedTuple):
 @pytest.fixture
 def run(capsys, monkeypatch):
     """The command line in this process: what came of these arguments."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def run(*arguments: object) -> Came:
         monkeypatch.setattr(sys, "argv", ["normbank", *map(str, arguments)])
@@ -46,9 +45,7 @@ def run(capsys, monkeypatch):
         came = capsys.readouterr()
         return Came(left.value.code, came.out, came.err)
 
-    yield run
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    return run
 
 
 @pytest.fixture
