@@ -50,8 +50,8 @@ def remembered(make, train: int = 60, patches: int = 4_000) -> tuple[Bank, Share
     return bank, remember(bank, make(train, 1), Train(seed=0))
 
 
-def unseen(make) -> torch.Tensor:
-    return torch.from_numpy(make(8, 3)).permute(0, 3, 1, 2) / 255
+def unseen(make, count: int = 8) -> torch.Tensor:
+    return torch.from_numpy(make(count, 3)).permute(0, 3, 1, 2) / 255
 
 
 def test_what_lies_still_is_judged_by_its_places_alone() -> None:
@@ -69,7 +69,7 @@ def test_what_lies_anywhere_is_judged_by_its_patches_too() -> None:
 @pytest.mark.parametrize("make", [plates, bricks])
 def test_the_unit_is_what_good_images_reach(make) -> None:
     bank, _ = remembered(make, 150)
-    assert bank(unseen(make)).mean().item() == pytest.approx(USUAL, rel=0.3)  # as 30 judges found it
+    assert bank(unseen(make, 40)).mean().item() == pytest.approx(USUAL, rel=0.2)
 
 
 def test_in_the_end_all_images_are_remembered() -> None:
