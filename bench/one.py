@@ -101,8 +101,9 @@ def train(config: Config, dataset: Dataset, out: Path, *, again: bool = False) -
 
     begun, finished = (out / CHECKPOINT_FILE).exists(), (out / MODEL_FILE).exists()
     finished = finished and not begun
+    known = _as_before(config, out / MODEL_FILE) if finished else config
     try:
-        fit(_as_before(config, out / MODEL_FILE) if finished else config, dataset, out, resume=begun or finished)
+        fit(known, dataset, out, resume=begun or finished)
     except OtherRunError as error:
         print(f"trained again: {error}", file=sys.stderr)
         finished = False
@@ -110,7 +111,8 @@ def train(config: Config, dataset: Dataset, out: Path, *, again: bool = False) -
     if not finished:
         _note(out, {"peak_memory_bytes": peak_memory()})
     elif again and config.model.bank:
-        _note(out, {"network_commit": refill(_as_before(config, out / MODEL_FILE), dataset, out), **_noted(out)})
+        commit = refill(known, dataset, out)
+        _note(out, {"network_commit": commit, **_noted(out)})  # that of the first time stays
     bundle = read_bundle(out / MODEL_FILE)
     return bundle, {"peak_memory_bytes": None, **_noted(out), "model_bytes": (out / MODEL_FILE).stat().st_size}
 

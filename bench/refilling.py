@@ -10,7 +10,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from normbank.bundle import read_bundle, write_bundle
+from normbank.bundle import read_bundle
 from normbank.config import Config
 from normbank.data.samples import Dataset
 
@@ -36,12 +36,9 @@ def refill(config: Config, dataset: Dataset, out: Path) -> str | None:
     load(network, {name: value for name, value in weights.items() if not name.startswith("bank.")})
     network.bank = empty
     known = before.manifest
-    trained = Trained(network, curve, known["training_seconds"], known["device"], known["precision"])
+    made_on = (known[name] for name in ("device", "precision", "threads", "machine"))
+    trained = Trained(network, curve, known["training_seconds"], *made_on)
     filled, shares = fill(config, prepared, trained)
-    path = finish(config, dataset, prepared, replace(filled, seconds=trained.seconds), shares, out)
-    made = read_bundle(path)
-    write_bundle(
-        path, replace(made, manifest={**made.manifest, **{name: known[name] for name in ("threads", "machine")}})
-    )
+    finish(config, dataset, prepared, replace(filled, seconds=trained.seconds), shares, out)
     commit: str | None = known["commit"]
     return commit

@@ -72,8 +72,9 @@ def plan(wanted: Iterable[Cell], budget: str, places: Places, *, refill: bool = 
     """
     known = list({one.slug: one for one in (identity(cell, budget) for cell in wanted)}.values())
     finished = current(read_cells(places.results))
-    stored = tuple(one for one in known if one.slug in finished and not refill)
-    rest = [one for one in known if one not in stored]
+    kept = {} if refill else finished
+    stored = tuple(one for one in known if one.slug in kept)
+    rest = [one for one in known if one.slug not in kept]
     there = {data: data_folder(places.data, data) is not None for data in {one.data for one in rest}}
     return Plan(
         stored,

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .calibration import Calibration
-from .config import Config, override
-from .errors import ConfigError
+from .config import Config, takes_size
 from .images import ImageSpec, Pixels
 from .progress import printable
 
@@ -82,7 +81,7 @@ def _on_reduction(width: int, height: int, name: str, config: Config) -> str | N
     if side <= REDUCED * size:
         return None
     lost = SEEN * side / size
-    larger = 2 * size if 2 * size <= LARGEST and _takes(config, 2 * size) else None
+    larger = 2 * size if 2 * size <= LARGEST and takes_size(config.model_dump(), 2 * size) else None
     remedy = (
         f"data.size={larger} shows defects of half that size, in {_cost_of_twice(config)}"
         if larger
@@ -114,18 +113,9 @@ def _on_enlargement(side: int, name: str, config: Config) -> str | None:
     halves = [size >> n for n in range(1, size.bit_length()) if size >> n >= side]
     if not halves:
         return None
-    fitting = [half for half in halves if _takes(config, half)]
+    fitting = [half for half in halves if takes_size(config.model_dump(), half)]
     remedy = f"data.size={fitting[-1]} shows as much" if fitting else "a smaller data.size would show as much"
     return f"{name} are enlarged to {size} x {size}, which adds nothing: {remedy}, in less time"
-
-
-def _takes(config: Config, size: int) -> bool:
-    """Whether the rest of the settings goes with this `data.size`."""
-    try:
-        override(config, {"data.size": size})
-    except ConfigError:
-        return False
-    return True
 
 
 def _typical(sizes: Sequence[Size]) -> Size:

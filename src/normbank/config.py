@@ -168,14 +168,15 @@ def _sizes_that_go(values: Mapping[str, Any]) -> str:
     asked = values["data"]["size"]
     if not isinstance(asked, int):
         return ""
-    sizes = [size for size in SIZES if _goes({**values, "data": {**values["data"], "size": size}})]
+    sizes = [size for size in SIZES if takes_size(values, size)]
     near = [*[size for size in sizes if size < asked][-1:], *[size for size in sizes if size > asked][:1]]
     return f"With all else as it is, data.size={' or '.join(map(str, near))} goes." if near else ""
 
 
-def _goes(values: Mapping[str, Any]) -> bool:
+def takes_size(values: Mapping[str, Any], size: int) -> bool:
+    """Whether a Config's values go with this `data.size`."""
     try:
-        Config.model_validate(values)
+        Config.model_validate({**values, "data": {**values["data"], "size": size}})
     except ValidationError:
         return False
     return True

@@ -366,8 +366,8 @@ def _record(config: Config, dataset: Dataset, prepared: Prepared, trained: Train
         "training_seconds": round(trained.seconds, 3),
         "device": trained.device,
         "precision": trained.precision,
-        "threads": threads_of(config.train),
-        "machine": machine.describe(),
+        "threads": trained.threads,
+        "machine": trained.machine,
         "versions": machine.versions(),
         "commit": machine.commit(),
     }

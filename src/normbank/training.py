@@ -167,6 +167,8 @@ class Trained:
     seconds: float
     device: str
     precision: str
+    threads: int
+    machine: Mapping[str, Any]
 
 
 def optimise(
@@ -191,7 +193,8 @@ def optimise(
         trainer = _trainer(known, accelerator, precision, callbacks)
         _run(trainer, Task(network, known), _loader(pixels, known, trainer), resume_from)
     _check_finite(network, known)
-    return Trained(network, tuple(journal.curve), journal.seconds, device_name(accelerator), precision)
+    made_on = device_name(accelerator), precision, threads_of(known), machine.describe()
+    return Trained(network, tuple(journal.curve), journal.seconds, *made_on)
 
 
 def check_resumable(checkpoint: Path, identity: Identity, known: Train, pixels: Pixels) -> None:
