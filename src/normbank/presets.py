@@ -143,10 +143,9 @@ def standard() -> Config:
     """Ours, beyond the paper: half the paper's channels, made defects, a segmentation head, a bank of good images.
 
     Source: docs/method.md, "Beyond the paper". Choices were made on defects made on held-out good images.
-    Expected: MVTec bottle 99.8 / 98.9, transistor 99.4 / 97.8 (image / pixel AUROC, %; one seed, with a bank that saw
-    128 pixels: docs/findings.md).
-    Time: 1,000 steps of 20 images: under 3 minutes on an H200 that eleven other trainings shared; `normbank train` says
-    beforehand how long that is on your machine.
+    Expected: MVTec bottle 99.9 / 99.0, transistor 99.8 / 97.5 (image / pixel AUROC, %; three seeds; bench/README.md).
+    Time: 1,000 steps of 20 images: under 3 minutes on an H200 that fifteen other trainings shared; `normbank train`
+    says beforehand how long that is on your machine.
     Command: normbank train mvtec_ad/bottle --out runs/bottle --preset standard
     """
     return _ours("standard", (32, 64, 128, 256, 256), head_width=32, steps=1000, batch_size=20)
