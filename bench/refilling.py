@@ -20,8 +20,7 @@ def refill(config: Config, dataset: Dataset, out: Path) -> str | None:
 
     Seconds, threads and machine stay those of the training. BundleError for a network of another version.
     """
-    import safetensors.torch
-
+    from normbank.export import weights_of
     from normbank.fitting import MODEL_FILE, RUN_FILE, fill, finish, prepare
     from normbank.model.network import build
     from normbank.rescoring import load
@@ -32,7 +31,7 @@ def refill(config: Config, dataset: Dataset, out: Path) -> str | None:
     prepared = prepare(config, dataset)
     network = build(config, prepared.spec.channels)
     empty, network.bank = network.bank, None  # the old one's weights may be of another kind
-    weights = safetensors.torch.load(before.weights)
+    weights = weights_of(before, network.state_dict())
     load(network, {name: value for name, value in weights.items() if not name.startswith("bank.")})
     network.bank = empty
     known = before.manifest

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import safetensors.torch
+import torch
 
 from normbank import fitting, remembering
 from normbank.bundle import read_bundle, write_bundle
@@ -19,11 +20,11 @@ from bench import one, paper, runs  # noqa: E402
 
 
 def as_of_another_time_and_machine(model: Path) -> None:
-    """As if a version had made it whose bank lacked a tensor, on seven threads."""
+    """As if a version had made it whose bank had another tensor, on seven threads."""
     bundle = read_bundle(model)
     bundle.manifest["threads"] = 7
     weights = safetensors.torch.load(bundle.weights)
-    del weights["bank.places.scale"]
+    weights["bank.places.weight"] = torch.ones(3)
     write_bundle(model, replace(bundle, weights=safetensors.torch.save(weights)))
 
 

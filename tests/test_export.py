@@ -22,7 +22,7 @@ from normbank.batches import Batches
 from normbank.config import Config
 from normbank.detector import OUTPUTS, Outputs, open_session
 from normbank.errors import ParityError
-from normbank.export import DetectorGraph, make_bundle, to_onnx, verify
+from normbank.export import DetectorGraph, make_bundle, to_onnx, verify, weights_of
 from normbank.images import ImageSpec, Pixels
 from normbank.model.network import build
 from normbank.model.objective import objective
@@ -231,7 +231,7 @@ def test_the_weights_in_the_bundle_are_the_network() -> None:
     bundle = make_bundle(graph.network, config, spec, {"some": "record"}, pixels)
     assert bundle.manifest == {"some": "record"}
     again = build(config, one.channels)
-    again.load_state_dict(safetensors.torch.load(bundle.weights))
+    again.load_state_dict(weights_of(bundle, again.state_dict()))
     wanted = by_torch(graph, pixels)
     found = by_torch(DetectorGraph(again.eval(), config, spec).eval(), pixels)
     assert np.array_equal(found.scores, wanted.scores)
@@ -239,6 +239,17 @@ def test_the_weights_in_the_bundle_are_the_network() -> None:
     score, maps, _ = gaps(by_onnx(bundle.graph, pixels), wanted)
     assert score <= SCORES
     assert maps <= MAPS
+
+
+def test_what_the_graph_holds_to_the_last_bit_stands_in_the_file_once() -> None:
+    config, spec, graph, _ = made(CASES["hard renormalised"])
+    bundle = make_bundle(graph.network, config, spec, {}, pixels_of(CASES["hard renormalised"], 3))
+    apart = safetensors.torch.load(bundle.weights).keys()
+    items = {name for name in graph.network.state_dict() if name.endswith("items")}
+    assert len(items) == config.model.memory_levels
+    assert not items & apart
+    assert any(name.endswith("running_mean") for name in apart)  # folded into the convolutions there
+    assert all(name in bundle.graph.decode("latin-1") for name in items)
 
 
 def test_a_network_as_training_leaves_it_can_be_exported(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,7 +260,7 @@ def test_a_network_as_training_leaves_it_can_be_exported(monkeypatch: pytest.Mon
     twin = build(config, one.channels)
     twin.load_state_dict(graph.network.state_dict())
     twin.to(memory_format=torch.channels_last).train()
-    weights = safetensors.torch.load(make_bundle(twin, config, spec, {}, pixels_of(one, 3)).weights)
+    weights = weights_of(make_bundle(twin, config, spec, {}, pixels_of(one, 3)), twin.state_dict())
     for name, value in graph.network.state_dict().items():
         assert torch.equal(weights[name], value), name
 

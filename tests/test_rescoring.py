@@ -16,7 +16,9 @@ from normbank.bundle import Bundle, read_bundle, write_bundle
 from normbank.config import from_dict
 from normbank.detector import Detector, load
 from normbank.errors import BundleError, ConfigError
+from normbank.export import weights_of
 from normbank.images import ImageSpec, Pixels
+from normbank.model.network import build
 from normbank.rescoring import rescore
 
 OTHER = {"score.parts": ("squared", "colour", "memory"), "score.weights": (4.0, 1.0, 0.1), "score.delta_h": 0.3,
@@ -45,10 +47,11 @@ def pixels() -> Pixels:
 
 
 def test_the_weights_are_the_same_and_the_reconstructions_too(trained: Bundle, plain: Bundle, other: Bundle) -> None:
-    before = safetensors.torch.load(trained.weights)
+    names = build(from_dict(trained.manifest["settings"]), 3).state_dict()
+    before = weights_of(trained, names)
     wanted = Detector(trained, threads=1).run(pixels()).reconstructions
     for bundle in (plain, other):
-        after = safetensors.torch.load(bundle.weights)
+        after = weights_of(bundle, names)
         assert before.keys() == after.keys()
         assert all(before[name].equal(after[name]) for name in before)
         np.testing.assert_allclose(Detector(bundle, threads=1).run(pixels()).reconstructions, wanted, atol=1e-5)
@@ -66,11 +69,10 @@ def test_another_map_and_pooling_equal_the_loops(trained: Bundle, other: Bundle)
     before, found = (Detector(bundle, threads=1).run(pixels()) for bundle in (trained, other))
     import torch
 
-    from normbank.model.network import build
     from normbank.model.parts import View, memory_distance
 
     network = build(from_dict(trained.manifest["settings"]), 3).eval()
-    network.load_state_dict(safetensors.torch.load(trained.weights))
+    network.load_state_dict(weights_of(trained, network.state_dict()))
     with torch.no_grad():
         x = torch.from_numpy(pixels()).permute(0, 3, 1, 2) / 255
         distances = memory_distance(View(x, x, network(x), network, x))
@@ -123,7 +125,8 @@ def test_what_is_no_score_of_this_model_is_refused_by_name(
 
 
 def test_weights_of_another_version_are_told_as_such(trained: Bundle) -> None:
-    older = {name.removeprefix("autoencoder."): v for name, v in safetensors.torch.load(trained.weights).items()}
+    names = build(from_dict(trained.manifest["settings"]), 3).state_dict()
+    older = {name.removeprefix("autoencoder."): v for name, v in weights_of(trained, names).items()}
     bundle = Bundle(trained.manifest, safetensors.torch.save(older), trained.graph)
     with pytest.raises(BundleError, match=r"made by another version of normbank\. Train it again"):
         rescore(bundle, {"score.delta_h": 0})

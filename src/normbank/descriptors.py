@@ -52,14 +52,17 @@ def _scales(reduction: int) -> int:
 def _edges(grey: Tensor) -> Tensor:
     """[N, 1, H, W] -> [N, 10, H, W] >= 0: derivatives along eight directions and bright and dark ridges, rectified."""
     padded = functional.pad(grey, (1, 1, 1, 1), mode="replicate")
-    middle, across = padded[..., 1:-1, 1:-1], padded[..., 1:-1, :]
-    right, left = across[..., 2:], across[..., :-2]
-    down, up = padded[..., 2:, 1:-1], padded[..., :-2, 1:-1]
-    x, y = (right - left) / 2, (down - up) / 2
+    return functional.relu(functional.conv2d(padded, torch.tensor(_filters(), dtype=grey.dtype, device=grey.device)))
+
+
+def _filters() -> list[list[list[list[float]]]]:
+    """[10, 1, 3, 3]. As sums of shifted images they were a quarter of what the exported graph held."""
     angles = [2 * math.pi * number / DIRECTIONS for number in range(DIRECTIONS)]
-    ridge = right + left + down + up - 4 * middle
-    signed = [math.cos(angle) * x + math.sin(angle) * y for angle in angles]
-    return functional.relu(torch.cat([*signed, -ridge, ridge], dim=1))
+    slopes = [(math.cos(angle) / 2, math.sin(angle) / 2) for angle in angles]
+    derivatives = [[[0.0, -y, 0.0], [-x, 0.0, x], [0.0, y, 0.0]] for x, y in slopes]
+    bright = [[0.0, -1.0, 0.0], [-1.0, 4.0, -1.0], [0.0, -1.0, 0.0]]
+    dark = [[-value for value in row] for row in bright]
+    return [[one] for one in (*derivatives, bright, dark)]
 
 
 def _on_cells(maps: Tensor, side: int) -> Tensor:

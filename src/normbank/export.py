@@ -5,17 +5,21 @@ Nothing leaves here unless the graph reproduces the network: `verify` compares t
 
 from __future__ import annotations
 
+import copy
 import io
 import logging
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import onnx
 import safetensors.torch
 import torch
+from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import fuse_conv_bn_eval
 
 from . import residual
 from .bundle import Bundle
@@ -31,6 +35,7 @@ PROBED = 16  # images of each part that graph and network are compared on
 SMALL = 0.01  # 2.5 of 255 grey levels: below it the rounding of 32 bits would be told as a difference
 LOW = 0.1  # good images reach more; those the bank holds reach almost 0, as a difference of numbers near 1
 MAP_TOLERANCE = 1e-4  # absolute, of reconstructions too
+_NETWORK = "network."  # what the names of its weights begin with in the graph, `DetectorGraph.network`
 
 
 class DetectorGraph(nn.Module):
@@ -68,8 +73,40 @@ def make_bundle(network: Network, config: Config, spec: ImageSpec, manifest: dic
     )
     for batch in (*portions(probe), probe[:1], *portions(noise)):
         verify(whole, graph, batch, summed=config.score.pool == "sum")
-    weights = {name: value.contiguous() for name, value in network.state_dict().items()}
-    return Bundle(manifest, safetensors.torch.save(weights), graph)
+    held = _held(graph)
+    weights = {name: one for name, one in network.state_dict().items() if not _is_same(one, held.get(name))}
+    return Bundle(manifest, safetensors.torch.save({name: one.contiguous() for name, one in weights.items()}), graph)
+
+
+def weights_of(bundle: Bundle, names: Iterable[str]) -> dict[str, Tensor]:
+    """The weights of a detector file: all that stand apart, and those of `names` that its graph alone holds.
+
+    What the graph holds to the last bit, a bank above all, is not written twice.
+    """
+    held = _held(bundle.graph)
+    return {**{name: held[name] for name in names if name in held}, **safetensors.torch.load(bundle.weights)}
+
+
+def _held(graph: bytes) -> dict[str, Tensor]:
+    """The constants of a graph that are called as a weight of the network is, by that name."""
+    constants = onnx.load_model_from_string(graph).graph.initializer
+    ours = [one for one in constants if one.name.startswith(_NETWORK)]
+    return {one.name.removeprefix(_NETWORK): torch.from_numpy(numpy_helper.to_array(one).copy()) for one in ours}
+
+
+def _is_same(one: Tensor, other: Tensor | None) -> bool:
+    return other is not None and one.dtype == other.dtype and torch.equal(one, other)
+
+
+def _folded(graph: nn.Module) -> nn.Module:
+    """A copy whose convolutions hold the batch norms behind them: the exporter needs seconds for those."""
+    graph = copy.deepcopy(graph)
+    for chain in [one for one in graph.modules() if isinstance(one, nn.Sequential)]:
+        for number in range(len(chain) - 1):
+            one, next_one = chain[number], chain[number + 1]
+            if isinstance(one, nn.Conv2d) and isinstance(next_one, nn.BatchNorm2d):
+                chain[number], chain[number + 1] = fuse_conv_bn_eval(one, next_one), nn.Identity()
+    return graph
 
 
 def to_onnx(graph: nn.Module, spec: ImageSpec) -> bytes:
@@ -80,7 +117,7 @@ def to_onnx(graph: nn.Module, spec: ImageSpec) -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's remarks on its own future
         program = torch.onnx.export(
-            graph,
+            _folded(graph),
             (example,),
             dynamo=True,
             input_names=["image"],

@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 from torch import Tensor
 
 from .bundle import Bundle
 from .calibration import Calibration
 from .config import from_dict, override
 from .errors import BundleError, ConfigError
-from .export import PROBED, make_bundle
+from .export import PROBED, make_bundle, weights_of
 from .images import ImageSpec
 from .model.network import Network, build
 
@@ -33,7 +32,7 @@ def rescore(bundle: Bundle, overrides: Mapping[str, Any]) -> Bundle:
     config = override(from_dict(bundle.manifest["settings"]), overrides)
     spec = ImageSpec(**bundle.manifest["image"])
     network = build(config, spec.channels)
-    load(network, safetensors.torch.load(bundle.weights))
+    load(network, weights_of(bundle, network.state_dict()))
     uncalibrated = Calibration((), config.score.false_alarm_rate).to_dict()
     manifest = {**bundle.manifest, "settings": config.model_dump(mode="json"), "calibration": uncalibrated}
     return make_bundle(network, config, spec, manifest, _probe(spec))
