@@ -272,7 +272,11 @@ def test_predict_leaves_its_own_heat_maps_alone(run, tiny_model, tmp_path):
         assert run(*again).err == "1 scored, 0 anomalous, 0 could not be used\n"
     assert (tmp_path / "parts" / "heat" / "a.png.png").exists()
     heat = tmp_path / "parts" / "heat"
-    assert run("predict", tiny_model, heat, "--overlays", heat).err.startswith("1 scored")  # asked for by name
+    for option in ("--overlays", "--maps"):
+        came = run("predict", tiny_model, heat, option, heat)
+        assert came.code == 2
+        assert f"normbank: {str(heat)!r}: expected a folder that is only read, got one to write into" in came.err
+    assert [path.name for path in heat.iterdir()] == ["a.png.png"]
 
 
 # ---------------------------------------------------------------- the user's mistakes

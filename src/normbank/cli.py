@@ -181,7 +181,8 @@ def evaluate(
 def predict(
     model: ModelFile,
     paths: Annotated[
-        list[str] | None, typer.Argument(metavar="PATH...", help="images, folders, or - for names on standard input")
+        list[str] | None,
+        typer.Argument(metavar="PATH...", help="images, folders, or - (or none): names on standard input"),
     ] = None,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="write one row an image")] = None,
     jsonl: Annotated[Path | None, typer.Option(metavar="FILE", help="write one JSON object a line")] = None,

@@ -73,7 +73,7 @@ def find_targets(
     DataError, at once, for a path that is not there and a folder without images. What stands on `stdin` is taken as it
     comes, so that a line can run all day. Results about the images of a folder are filed by their names below it; where
     several paths are given, and for single files, by their whole path, with `..` written `_..`. The folders `without`,
-    which are to be written into, are not searched unless they are asked for themselves.
+    which are to be written into, are not searched, and none of them may be a path itself (UserError).
     """
     found = [
         _from_stream(stdin, null) if text == "-" and stdin else _from_path(text, len(paths), without) for text in paths
@@ -109,7 +109,10 @@ def _from_path(text: str, count: int, without: Collection[Path]) -> list[Target]
         raise DataError(f"{text!r}: there is no such file or folder. {do}")
     if not path.is_dir():
         return [Target(path, _inside(path))]
-    listing = list_images(path, without=[one for one in without if not _same(path, one)])
+    if any(_same(path, one) for one in without):
+        do = "Name another folder to write into; the next run would take what was written for images."
+        raise UserError(problem(f"{text!r}", expected="a folder that is only read", came="one to write into", do=do))
+    listing = list_images(path, without=without)
     found = sorted({*listing.paths, *(name for name, _ in listing.skipped)})
     if not found:
         raise DataError(f"{text!r}: no image in this folder. Expected files ending in {', '.join(images.SUFFIXES)}.")
