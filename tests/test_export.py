@@ -74,6 +74,9 @@ CASES = {
     "no memory, sigmoid": case(64, 3, 8, model__memory="none", model__output="sigmoid", score__delta_h=0.9),
 }
 
+SELDOM = ("softmax, sharp", "no memory, sigmoid")  # each graph takes seconds to make
+EACH = [pytest.param(name, marks=pytest.mark.slow) if name in SELDOM else name for name in CASES]
+
 
 def pixels_of(one: Case, count: int, seed: int = 0) -> Pixels:
     """Woven images [count, S, S, C] of the case's depth; the last of several is noise."""
@@ -130,7 +133,7 @@ def gaps(a: Outputs, b: Outputs) -> tuple[float, float, float]:
 
 
 @pytest.mark.parametrize("count", [1, 3, 17])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", EACH)
 def test_onnx_and_pytorch_agree(name: str, count: int) -> None:
     one = CASES[name]
     pixels = pixels_of(one, count, seed=count)
@@ -145,7 +148,7 @@ def test_onnx_and_pytorch_agree(name: str, count: int) -> None:
     assert images <= MAPS
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", EACH)
 def test_the_graph_is_the_network_and_the_equations(name: str) -> None:
     """The graph's outputs against the network and residual.py, called one by one."""
     one = CASES[name]
@@ -168,7 +171,7 @@ def test_the_graph_is_the_network_and_the_equations(name: str) -> None:
     assert max(map_, reconstruction) <= MAPS
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", EACH)
 def test_flat_images_agree_where_ties_turn_on_rounding(name: str) -> None:
     """In flat images most errors are equal up to rounding, so which of them count as tied differs: maps hardly move."""
     one = CASES[name]
@@ -189,7 +192,7 @@ def test_one_image_and_many_give_the_same() -> None:
         assert np.abs(alone.anomaly_maps[0] - together.anomaly_maps[index]).max() <= MAPS
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", EACH)
 def test_names_types_and_the_free_batch_size(name: str) -> None:
     one = CASES[name]
     model = onnx.load_model_from_string(made(one).exported)

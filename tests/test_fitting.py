@@ -674,6 +674,7 @@ def test_16_bits_are_kept_from_the_file_to_the_score(tmp_path: Path) -> None:
     assert not np.array_equal(other.anomaly_map, by_path.anomaly_map)
 
 
+@pytest.mark.slow
 def test_five_channels_from_npy_end_to_end(tmp_path: Path) -> None:
     for number in range(12):
         np.save(tmp_path / f"{number:02d}.npy", weave(number, 32)[..., [0, 1, 2, 0, 1]])

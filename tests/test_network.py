@@ -44,7 +44,7 @@ BASELINES: dict[str, dict[str, Any]] = {
     "daad-plus": {"model.partitions": (8, 4, 2, 2), "model.items": (6, 6, 6, 6), "model.critic_width": 4},
 }
 PAPER = {"model.partitions": (8, 4, 2, 2), "model.items": (5, 5, 5, 5)}
-QUICK = ("ae-l2", "mnad")  # exported in every run of the tests
+QUICK = ("mnad",)  # exported in every run of the tests
 WHOLE = {  # everything that can be switched on, on the paper's memory
     "model.memory_levels": 2,
     "model.partitions": (4, 4),

@@ -415,9 +415,9 @@ class Everything(torch.nn.Module):
     """All error maps, then gradient error finished in each way."""
 
     def forward(self, images, reconstructions):
-        maps = [error(images, reconstructions) for error in ERRORS.values()]
-        finished = [finish(ERRORS["gradient"](images, reconstructions), score) for score in SCORES]
-        return *maps, *(tensor for pair in finished for tensor in pair)
+        maps = {name: error(images, reconstructions) for name, error in ERRORS.items()}
+        finished = [finish(maps["gradient"], score) for score in SCORES]
+        return *maps.values(), *(tensor for pair in finished for tensor in pair)
 
 
 def test_the_exported_graph_agrees():
