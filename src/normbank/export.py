@@ -17,6 +17,7 @@ import onnx
 import safetensors.torch
 import torch
 from onnx import numpy_helper
+from onnxscript import optimizer
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import fuse_conv_bn_eval
@@ -123,9 +124,11 @@ def to_onnx(graph: nn.Module, spec: ImageSpec) -> bytes:
             input_names=["image"],
             output_names=[*OUTPUTS, PARTS_OUTPUT],
             dynamic_shapes={"image": {0: torch.export.Dim("N", min=1)}},
+            optimize=False,
             verbose=False,
         )
         assert program is not None
+        optimizer.optimize(program.model, num_iterations=1)  # the exporter's second one finds next to nothing
         onnx.save_model(_without_traces(program.model_proto), buffer)
     return buffer.getvalue()
 
