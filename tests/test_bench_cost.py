@@ -53,14 +53,16 @@ def test_a_machine_a_file_and_a_table_of_the_report(narrow, tmp_path, capsys, mo
 def test_each_row_stands_beside_the_paper_where_it_was_measured(tmp_path):
     known = {"machine": {"processor": "some", "processors": 2}, "versions": {}, "commit": "0123456789ab", "good": 40}
     kinds = ((cost.PAPER, "none", 40), ("fast", "places", 10), ("fast", "both", 30))
-    rows = [{"preset": one, "size": 32, "bank": bank, "milliseconds": {"1": ms}} for one, bank, ms in kinds]
+    rows = [
+        {"preset": one, "size": 32, "bank": bank, "milliseconds": {"1": ms, "2": ms / 2}} for one, bank, ms in kinds
+    ]
     (tmp_path / "some.json").write_text(json.dumps({**known, "rows": rows}))
     page = report.page([], costs=cost.read(tmp_path))
-    assert "| preset | size | bank | ms, 1 thread | of the paper's time |" in page
-    assert f"| `{cost.PAPER}` | 32 | none | 40 | 1.00 |" in page
-    assert "| `fast` | 32 | both | 30 | 0.75 |" in page
+    assert "| preset | size | bank | ms, 1 thread | of the paper's time | ms, 2 threads | of the paper's time |" in page
+    assert f"| `{cost.PAPER}` | 32 | none | 40 | 1.00 | 20 | 1.00 |" in page
+    assert "| `fast` | 32 | both | 30 | 0.75 | 15 | 0.75 |" in page
     (tmp_path / "some.json").write_text(json.dumps({**known, "rows": rows[1:]}))
-    assert "| `fast` | 32 | places | 10 | - |" in report.page([], costs=cost.read(tmp_path))
+    assert "| `fast` | 32 | places | 10 | - | 5 | - |" in report.page([], costs=cost.read(tmp_path))
     assert "What scoring an image costs" not in report.page([])
 
 

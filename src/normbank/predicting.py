@@ -109,7 +109,7 @@ def _from_path(text: str, count: int, without: Collection[Path]) -> list[Target]
         raise DataError(f"{text!r}: there is no such file or folder. {do}")
     if not path.is_dir():
         return [Target(path, _inside(path))]
-    if any(_same(path, one) for one in without):
+    if os.path.realpath(path) in map(os.path.realpath, without):
         do = "Name another folder to write into; the next run would take what was written for images."
         raise UserError(problem(f"{text!r}", expected="a folder that is only read", came="one to write into", do=do))
     listing = list_images(path, without=without)
@@ -118,10 +118,6 @@ def _from_path(text: str, count: int, without: Collection[Path]) -> list[Target]
         raise DataError(f"{text!r}: no image in this folder. Expected files ending in {', '.join(images.SUFFIXES)}.")
     below = _inside(path) if count > 1 else Path()
     return [Target(Path(name), below / Path(name).relative_to(path)) for name in found]
-
-
-def _same(one: Path, other: Path) -> bool:
-    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _inside(path: Path) -> Path:
