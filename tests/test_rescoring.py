@@ -41,13 +41,20 @@ def other(trained: Bundle) -> Bundle:
     return rescore(trained, OTHER)
 
 
+@pytest.fixture(scope="module")
+def names(trained: Bundle) -> list[str]:
+    """What the weights are called."""
+    return [*build(from_dict(trained.manifest["settings"]), 3).state_dict()]
+
+
 def pixels() -> Pixels:
     """Woven images and a defective one, as the model takes them."""
     return np.stack([weave(70, 32), weave(71, 32), defective(72, "spot", 48)[0][:32, :32]])
 
 
-def test_the_weights_are_the_same_and_the_reconstructions_too(trained: Bundle, plain: Bundle, other: Bundle) -> None:
-    names = build(from_dict(trained.manifest["settings"]), 3).state_dict()
+def test_the_weights_are_the_same_and_the_reconstructions_too(
+    trained: Bundle, names: list[str], plain: Bundle, other: Bundle
+) -> None:
     before = weights_of(trained, names)
     wanted = Detector(trained, threads=1).run(pixels()).reconstructions
     for bundle in (plain, other):
@@ -124,8 +131,7 @@ def test_what_is_no_score_of_this_model_is_refused_by_name(
         rescore(trained, overrides)
 
 
-def test_weights_of_another_version_are_told_as_such(trained: Bundle) -> None:
-    names = build(from_dict(trained.manifest["settings"]), 3).state_dict()
+def test_weights_of_another_version_are_told_as_such(trained: Bundle, names: list[str]) -> None:
     older = {name.removeprefix("autoencoder."): v for name, v in weights_of(trained, names).items()}
     bundle = Bundle(trained.manifest, safetensors.torch.save(older), trained.graph)
     with pytest.raises(BundleError, match=r"made by another version of normbank\. Train it again"):

@@ -17,7 +17,6 @@ import onnx
 import safetensors.torch
 import torch
 from onnx import numpy_helper
-from onnxscript import optimizer
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import fuse_conv_bn_eval
@@ -112,6 +111,8 @@ def _folded(graph: nn.Module) -> nn.Module:
 
 def to_onnx(graph: nn.Module, spec: ImageSpec) -> bytes:
     """The graph as ONNX, its batch size free."""
+    from onnxscript import optimizer  # half a second that a training need not wait for before it starts
+
     example = torch.zeros(2, spec.size, spec.size, spec.channels, dtype=torch.uint8 if spec.bits == 8 else torch.uint16)
     buffer = io.BytesIO()
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
