@@ -14,11 +14,12 @@ from bench.children import INTERRUPTED, REPO
 from bench.paper import TABLES
 from bench.report import StaleError, report
 from bench.runner import Places, run
+from normbank.cli import READER_LEFT
 from normbank.errors import UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 0 done, 1 stale or a cell failed, 2 a mistake, 130 interrupted."""
+    """Exit code 0 done, 1 stale or a cell failed, 2 a mistake, 130 interrupted, 141 nobody reads."""
     asked = _parser().parse_args(arguments)
     try:
         if asked.command == "run":
@@ -32,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, UserError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader of our output has left, which is its right
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # where Python will flush the rest to
+        return READER_LEFT
     except KeyboardInterrupt:
         print("\nbench: interrupted. The same command goes on where it was.", file=sys.stderr)
         return INTERRUPTED

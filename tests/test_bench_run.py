@@ -249,6 +249,15 @@ def like_mvtec(tiny_data, tmp_path_factory):
     return root
 
 
+def test_a_reader_that_leaves_is_no_error(tmp_path):
+    start = [sys.executable, "-m", "bench", "run", "V", "--dry-run", "--no-estimate", "--data", str(tmp_path)]
+    process = subprocess.Popen(start, cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert process.wait(60) == 141
+    assert process.stderr.read() == ""
+    process.stderr.close()
+
+
 @pytest.mark.slow
 def test_a_fresh_cell_from_the_command_line_to_the_table(like_mvtec, tmp_path):
     line = "run V --categories bottle --rows PMB-AE --seeds 1 --budget tiny --device cpu --yes --no-estimate"
