@@ -19,6 +19,7 @@ SIDE = 3  # cells a side of a patch
 AXES = 24  # numbers that are kept of a patch: its first principal components
 DRAWN = 500  # patches that are chosen between two looks at what is far from those chosen
 LOOKED_AT = 500  # points at once, while the bank is filled
+MEASURED = 50  # of which the radii are found at once, against all: so few that it stays in the cache
 AT_ONCE = 250  # items that are compared at once: what they give stays in the cache of the processor
 
 
@@ -100,11 +101,12 @@ def spread_out(points: Tensor, count: int, generator: torch.Generator) -> Tensor
 
 def radii(points: Tensor, sources: Tensor, chosen: Tensor) -> Tensor:
     """Of each chosen point the squared distance to the nearest of points [n, K] of another source; inf without one."""
-    lengths = (points**2).sum(dim=1)
+    lengths, ones = (points**2).sum(dim=1, keepdim=True), torch.ones_like(points[:, :1])
+    against = torch.cat([-2 * points, ones, lengths], dim=1).T.contiguous()
     found = []
-    for some in torch.split(chosen, LOOKED_AT):
-        apart = lengths[some, None] + lengths - 2 * points[some] @ points.T
-        found.append(apart.masked_fill(sources[some, None] == sources, torch.inf).amin(dim=1))
+    for some in torch.split(chosen, MEASURED):
+        apart = torch.cat([points[some], lengths[some], ones[some]], dim=1) @ against
+        found.append(apart.masked_fill_(sources[some, None] == sources, torch.inf).amin(dim=1))
     return torch.cat(found).clamp_min(0)
 
 
