@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.lines import NAMES, Line, all_lines, made, seed_means
+from bench.lines import NAMES, Line, all_lines, common, made, seed_means
 from bench.paper import CATEGORIES, MNIST, PMB, printed_in, short
 from bench.peers import METRICS, Peer
 from bench.runs import Stored, current
@@ -93,19 +93,24 @@ def _mean_of(data: str, digits: int) -> str:
 
 def _own(data: str, method: str, lines: Sequence[Line]) -> Entry:
     by_seed = {metric: seed_means([line.by_seed(metric) for line in lines]) for metric in METRICS}
-    contexts = [one.values["context"] for line in lines for one in line.stored]
-    devices = ", ".join(dict.fromkeys(map(_device, contexts)))
-    training = f"{mean(known['training_seconds'] for known in contexts):.0f} s, {devices}"
     seeds = len(by_seed["image_AUROC"])
-    texts = ("none", str(seeds), *(spread(by_seed[metric]) for metric in METRICS), training)
+    texts = ("none", str(seeds), *(spread(by_seed[metric]) for metric in METRICS), _training(lines))
     return Entry(_mean_of(data, len(lines)), method, texts, {m: _middle(by_seed[m]) for m in METRICS}, ours=True)
 
 
-def _device(context: Mapping[str, Any]) -> str:
-    """What was trained on; of a processor, how many of its cores."""
-    name, machine = str(context["training_device"]), context["machine"]
-    cores = machine["processors"]
-    return name if name != machine["processor"] else f"{name} ({cores} {'core' if cores == 1 else 'cores'})"
+def _training(lines: Sequence[Line]) -> str:
+    """Mean seconds of the cells that the metrics are of, those of each device by themselves."""
+    found: dict[str, list[float]] = {}
+    for one in common(lines):
+        found.setdefault(_device(one.values), []).append(one.values["context"]["training_seconds"])
+    return "; ".join(f"{mean(seconds):.0f} s, {device}" for device, seconds in found.items())
+
+
+def _device(values: Mapping[str, Any]) -> str:
+    """What a cell was trained on; of a processor, how many of its cores."""
+    name, cores = str(values["context"]["training_device"]), values["threads"]
+    is_processor = name == values["context"]["machine"]["processor"]
+    return f"{name} ({cores} {'core' if cores == 1 else 'cores'})" if is_processor else name
 
 
 def _middle(values: Sequence[float | None]) -> float | None:

@@ -78,9 +78,22 @@ def seed_means(values: Sequence[Mapping[int, float | None]]) -> list[float | Non
     return found
 
 
+def common(lines: Sequence[Line]) -> list[Stored]:
+    """The stored cells of the seeds that all of the lines have."""
+    seeds = set.intersection(*({one.identity.seed for one in line.stored} for line in lines))
+    return [one for line in lines for one in line.stored if one.identity.seed in seeds]
+
+
 def made(found: Sequence[Line]) -> str:
-    """Where and from which commits the stored cells of the lines were trained, in a sentence."""
+    """Where and from which commits the stored cells of the lines were trained, in a sentence or two."""
     contexts = [one.values["context"] for line in found for one in line.stored]
     machines = sorted({f"{known['training_device']} ({known['training_precision']})" for known in contexts})
     commits = sorted({str(known["training_commit"]) for known in contexts})
-    return f"Trained on {', '.join(machines)}; commits {', '.join(commits)}."
+    text = f"Trained on {', '.join(machines)}; commits {', '.join(commits)}."
+    networks = {one.values.get("network_commit") for line in found for one in line.stored} - {None}
+    if not networks:
+        return text
+    return (
+        f"{text} Of some of them the bank alone is: their networks are of {', '.join(sorted(networks))}, and "
+        "their seconds those of that training, with the bank of then."
+    )

@@ -139,7 +139,8 @@ def _seconds_before(kind: tuple[str, str], finished: Mapping[str, Stored], devic
         for one in finished.values()
         if _kind(one.identity) == kind
         and one.values["settings"]["train"]["device"] == device
-        and one.values["context"]["machine"] == machine.describe()
+        and one.values["context"]["machine"] == machine.describe()  # where it was scored
+        and one.values["threads"] == machine.cpu_count()
     ]
     return sum(seconds) / len(seconds) if seconds else None
 

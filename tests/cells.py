@@ -33,6 +33,7 @@ def cell_values(own: Any, settings: dict[str, Any], **values: Any) -> dict[str, 
         "seconds_per_image": 0.0125,
         "parameters": 3_500_000,
         "model_bytes": 5 * 2**20,
+        "threads": machine.cpu_count(),
         **values,
     }
 

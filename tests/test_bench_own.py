@@ -15,6 +15,7 @@ REPO = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPO))  # bench stands outside the package
 
 from bench import ablated, ablation, comparison, digits, paper, peers, report, runs, tables  # noqa: E402
+from bench.lines import all_lines, made  # noqa: E402
 
 
 def put(folder, table, row, data, seed, budget="paper", **metrics):
@@ -236,13 +237,29 @@ def test_the_comparison_by_hand(compared):
     ]
 
 
+def test_seconds_are_of_the_seeds_that_count_and_of_each_device_by_itself(tmp_path):
+    for digit, seed, seconds, device in ((1, 0, 60.0, "a GPU"), (2, 0, 90.0, "another"), (1, 1, 10.0, "a GPU")):
+        cell = next(one for one in paper.cells("own", [str(digit)], [seed]) if one.row == "small")
+        put_cell(tmp_path, cell, "paper", context={"training_seconds": seconds, "training_device": device})
+    lines = [line for line in all_lines("own", "paper", runs.read_cells(tmp_path)) if line.stored]
+    assert comparison._training(lines) == "60 s, a GPU; 90 s, another"
+
+
+def test_a_bank_that_was_filled_again_tells_of_what_commit_its_network_is(tmp_path):
+    cells = [one for one in paper.cells("own", ["bottle", "transistor"], [0]) if one.row == "small"]
+    put_cell(tmp_path, cells[0], "paper")
+    assert made(all_lines("own", "paper", runs.read_cells(tmp_path))).endswith("commits abc123.")
+    put_cell(tmp_path, cells[1], "paper", network_commit="older")
+    assert "their networks are of older, and" in made(all_lines("own", "paper", runs.read_cells(tmp_path)))
+
+
 @pytest.mark.parametrize(
     ("device", "cores", "told"),
     [("some CPU", 1, "some CPU (1 core)"), ("some CPU", 2, "some CPU (2 cores)"), ("a GPU", 16, "a GPU")],
 )
 def test_seconds_are_of_so_many_cores(device, cores, told):
-    context = {"training_device": device, "machine": {"processor": "some CPU", "processors": cores}}
-    assert comparison._device(context) == told
+    context = {"training_device": device, "machine": {"processor": "some CPU", "processors": 7}}
+    assert comparison._device({"context": context, "threads": cores}) == told
 
 
 def test_who_is_ahead_is_said_by_the_figures_that_are_shown(compared):
