@@ -146,19 +146,21 @@ mean brightness, without any model: a control.
 
 No epoch, sign or threshold is chosen on test images. Some choices are not quite blind ([the log](LOG.md) has each):
 
-- `paper-small` reads its memory with hard shrinkage and renormalisation: that follows short trials scored on the test
-  images of MVTec bottle.
-- The linear last step of the decoder was chosen on held-out good images, but two test scores of the sigmoid were seen
-  before.
-- Jitter, and the gradient beside the head, followed the selection sets, but the test figures stood in the same table.
-- The bank counts twice in the map of `small` and `standard`: the selection sets of that day could not tell 2 from 1, and
-  the test figures of both, 1.8 points apart by image on magnetic tile, had been seen. With the bank of today the selection
-  sets can: 2 is ahead by half a point in the mean of the three, on defects of shape, which the head never learnt, by one.
+- `paper-small` reads its memory with hard shrinkage and renormalisation: that follows short trials scored on the
+  test images of MVTec bottle.
+- The linear last step of the decoder was chosen on held-out good images, but two test scores of the sigmoid were
+  seen before.
+- Jitter, and the gradient beside the head, followed the selection sets, but the test figures stood in the same
+  table.
+- The bank counts twice in the map of `small` and `standard`: the selection sets of that day could not tell 2 from
+  1, and the test figures of both, 1.8 points apart by image on magnetic tile, had been seen. With the bank of today
+  the selection sets can: 2 is ahead by half a point in the mean of the three, on defects of shape, which the head
+  never learnt, by one.
 - The bank is bounded in cells, not in images: decided after digit 8 had been scored with a thousand of its images.
-- The bank falls back on places, not on places and patches alike: that follows the selection sets, but one test score each
-  of bottle, transistor and tile with the other choice had been seen.
-- Patches have to be ahead of places by a point, not by half of one: that follows the sets of `python -m bench.memories`,
-  but was asked because the test figures of `fast` on transistor had fallen.
+- The bank falls back on places, not on places and patches alike: that follows the selection sets, but one test
+  score each of bottle, transistor and tile with the other choice had been seen.
+- Patches have to be ahead of places by a point, not by half of one: that follows the sets of `python -m
+  bench.memories`, but was asked because the test figures of `fast` on transistor had fallen.
 
 Seconds are by the clock; those of the full-width run on bottle count long pauses for other work (LOG.md).
 

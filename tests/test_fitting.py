@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -574,6 +575,38 @@ def test_a_finished_model_is_replaced_only_when_asked(tmp_path: Path, cheap: Che
         cheap(dataset, tmp_path / "run", other)
     assert read_bundle(model).weights == before
     assert read_bundle(cheap(dataset, tmp_path / "run", other, overwrite=True)).weights != before
+
+
+def test_replacing_that_was_interrupted_before_a_checkpoint_is_not_finished(
+    tmp_path: Path, cheap: Cheap, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = good(tmp_path / "data", 12)
+    model = cheap(dataset, tmp_path / "run")
+    before = model.read_bytes()
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, 1)
+        with pytest.raises(KeyboardInterrupt):
+            cheap(dataset, tmp_path / "run", overwrite=True)
+    assert model.read_bytes() == before  # until there is another
+    cheap(dataset, tmp_path / "run", resume=True, quiet=False)
+    assert "training starts from the beginning" in capsys.readouterr().err
+    assert "curve" in json.loads(model.with_name(RUN_FILE).read_text(encoding="utf-8"))
+
+
+def test_what_another_finished_meanwhile_is_not_replaced(tmp_path: Path, cheap: Cheap) -> None:
+    dataset, real = good(tmp_path / "data", 12), fitting.prepare
+
+    def slow(*arguments: Any, **more: Any) -> fitting.Prepared:
+        prepared = real(*arguments, **more)
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / MODEL_FILE).write_text("another's")
+        return prepared
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting, "prepare", slow)
+        with pytest.raises(TrainingError, match="not replaced unasked"):
+            cheap(dataset, tmp_path / "run")
+    assert (tmp_path / "run" / MODEL_FILE).read_text() == "another's"
 
 
 def test_resume_and_overwrite_contradict_each_other(tmp_path: Path, cheap: Cheap) -> None:

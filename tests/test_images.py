@@ -235,6 +235,43 @@ def tiff16(pixels, turn=1, order="<"):
     return mark + start + data + depths + struct.pack(f"{order}H", len(entries)) + fields + bytes(4)
 
 
+def tiff_of(channels, extra):
+    """An 8-bit TIFF of colour and `channels` - 3 more, each of the kind `extra` (0: neither colour nor alpha)."""
+    count, data = channels - 3, bytes(8 * 8 * channels)
+    depths, kinds = struct.pack(f"<{channels}H", *[8] * channels), struct.pack(f"<{count}H", *[extra] * count)
+    at = 8 + len(data)
+    entries = [
+        (256, 4, 1, 8),
+        (257, 4, 1, 8),
+        (258, 3, channels, at),
+        (259, 3, 1, 1),
+        (262, 3, 1, 2),
+        (273, 4, 1, 8),
+        (277, 3, 1, channels),
+        (278, 4, 1, 8),
+        (279, 4, 1, len(data)),
+        (338, 3, count, at + len(depths) if count > 2 else int.from_bytes(kinds, "little")),
+    ]
+    fields = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    start = struct.pack("<I", at + len(depths) + len(kinds))
+    return b"II*\0" + start + data + depths + kinds + struct.pack("<H", len(entries)) + fields + bytes(4)
+
+
+@pytest.mark.parametrize(("channels", "extra"), [(4, 0), (5, 0), (6, 0)])
+def test_channels_that_cannot_be_read_are_not_passed_over(tmp_path, channels, extra):
+    (tmp_path / "many.tif").write_bytes(tiff_of(channels, extra))
+    for reading in (read, probe):
+        with pytest.raises(
+            ImageError, match=rf"many\.tif.*holds {channels} channels, of which 3 can be read\. Save all"
+        ):
+            reading(tmp_path / "many.tif")
+
+
+@pytest.mark.parametrize("extra", [1, 2])
+def test_the_alpha_of_a_tiff_is_no_channel(extra):
+    assert decode(tiff_of(4, extra), "alpha.tif").shape == (8, 8, 3)
+
+
 # depth
 
 
@@ -526,6 +563,15 @@ def test_any_value_above_zero_is_defective(tmp_path, save):
     mask[4:8, 4:12] = save.get("scale", 255)
     Image.fromarray(mask).convert(save.get("mode", "L")).save(tmp_path / "m.png")
     assert np.array_equal(read_mask(tmp_path / "m.png", 16), mask > 0)
+
+
+def test_every_colour_of_a_palette_but_black_is_a_kind_of_defect(tmp_path):
+    kinds = np.zeros((16, 16), np.uint8)
+    kinds[2:6, 2:6], kinds[8:14, 8:14] = 1, 8
+    mask = Image.fromarray(kinds, "P")
+    mask.putpalette([0, 0, 0, 128, 0, 0] + [0] * 18 + [64, 0, 0])  # as VOC numbers them
+    mask.save(tmp_path / "m.png")
+    assert np.array_equal(read_mask(tmp_path / "m.png", 16), kinds > 0)
 
 
 def test_a_broken_mask_is_named(tmp_path):

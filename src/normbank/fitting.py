@@ -50,6 +50,7 @@ from .training import (
 )
 
 MODEL_FILE, RUN_FILE, CHECKPOINT_FILE = "model.nbk", "run.json", "checkpoint.ckpt"
+UNFINISHED = b'{"unfinished": true}\n'  # run.json, from the start of --overwrite on
 FEWEST = 10
 DIM = 0.25  # largest value, of full scale, below which images use too little of their depth
 LOOKED_UP = 20  # files whose size is looked up for the advice
@@ -95,6 +96,9 @@ def fit(
             do = "Wait for it, end it, or name another folder."
             came = "another training at work in it"
             raise TrainingError(problem(f"--out {str(out)!r}", expected="it free", came=came, do=do))
+        _check_target(out, resume, overwrite)  # decoding takes minutes, in which another may have finished
+        if overwrite and (out / MODEL_FILE).exists():
+            write_atomically(out / RUN_FILE, UNFINISHED)
         return _train(config, dataset, prepared, identity, out, resume, quiet)
 
 
@@ -191,7 +195,9 @@ def _make_writable(out: Path) -> None:
 
 
 def _is_finished(out: Path) -> bool:
-    return (out / MODEL_FILE).exists() and not (out / CHECKPOINT_FILE).exists()
+    """Not where a model is being replaced, which stays until the new one is there."""
+    replaced = (out / RUN_FILE).is_file() and (out / RUN_FILE).read_bytes() == UNFINISHED
+    return (out / MODEL_FILE).exists() and not (out / CHECKPOINT_FILE).exists() and not replaced
 
 
 def _check_same_run(model: Path, identity: Identity) -> None:

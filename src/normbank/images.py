@@ -25,6 +25,7 @@ Pixels = NDArray[Any]  # uint8 or uint16, H x W x C
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".npy")
 LABELS = 64  # largest value of a mask that is taken to number kinds of defects
 MAX_PIXELS = 178_000_000  # just below where Pillow refuses on its own
+_SAMPLES_PER_PIXEL = 277  # a tag of TIFF
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601, as Pillow's mode L
 
 
@@ -103,8 +104,11 @@ def probe(path: str | Path, frame: int | None = None) -> tuple[int, int]:
         raise ImageError(str(path), "is not a plain file")
     try:
         with _QUIET, Image.open(path) as image:
+            _check_samples(image, str(path))
             bits = 16 if _is_deep(image) else 8
             return (1 if image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;") else 3), bits
+    except ImageError:
+        raise
     except Exception as error:
         raise ImageError(str(path), _why(error)) from None
 
@@ -127,15 +131,23 @@ def read_mask(path: str | Path, size: int, fit: Literal["stretch", "pad", "crop"
     """A ground-truth mask [size, size]: box-filtered from its own size and cut at one half.
 
     Defective is what is above half of the mask's largest value: 1, 255 and the ripples of a JPEG are read right. Of a
-    mask whose largest value is LABELS or less every value above 0 is: they number kinds. With `pad`, what lies outside
+    mask whose largest value is LABELS or less every value above 0 is, and of one with a palette every colour but black:
+    they number kinds. With `pad`, what lies outside
     the image is good.
     """
     values = read(path).max(axis=2)
     largest = int(values.max())
-    whole = (values > (0 if largest <= LABELS else largest / 2)).astype(np.uint8) * 255
+    whole = (values > (0 if largest <= LABELS or _has_palette(path) else largest / 2)).astype(np.uint8) * 255
     square = fit_square(whole[:, :, None], fit, edge=False)
     share = _resize_channel(square[:, :, 0].astype(np.float32), (size, size), Image.Resampling.BOX)
     return share >= 127.5
+
+
+def _has_palette(path: str | Path) -> bool:
+    if str(path).lower().endswith(".npy"):
+        return False
+    with _QUIET, Image.open(path) as image:
+        return image.mode == "P"
 
 
 def fit_square(pixels: NDArray[Any], fit: str, edge: bool = True) -> NDArray[Any]:
@@ -220,6 +232,14 @@ def _check_size(width: int, height: int, name: str) -> None:
         raise ImageError(name, f"is {width} x {height} pixels; more than {MAX_PIXELS:,} are not decoded")
 
 
+def _check_samples(image: Image.Image, name: str) -> None:
+    """Pillow passes over the channels of a TIFF that are neither colour nor alpha: they would be lost unsaid."""
+    held = getattr(image, "tag_v2", {}).get(_SAMPLES_PER_PIXEL, 0)
+    if held > len(image.getbands()):
+        do = f"Save all as .npy (height x width x {held}), or those wanted as a TIFF of one or three"
+        raise ImageError(name, f"holds {held} channels, of which {len(image.getbands())} can be read. {do}")
+
+
 def _decode_npy(content: bytes, name: str) -> NDArray[Any]:
     try:
         array = np.load(io.BytesIO(content), allow_pickle=False)
@@ -233,6 +253,7 @@ def _decode_npy(content: bytes, name: str) -> NDArray[Any]:
 def _decode_picture(content: bytes, name: str) -> Pixels:
     with Image.open(io.BytesIO(content)) as image:
         _check_size(*image.size, name)
+        _check_samples(image, name)
         if _is_deep(image) and not image.mode.startswith("I"):
             return _turned(_decode_deep_colour(content, name), image)
         upright = ImageOps.exif_transpose(image)

@@ -213,7 +213,9 @@ class Train(Frozen):
     )
     ssim_window: int = Field(11, ge=3, description="side of the SSIM window, odd (field)")
     ssim_sigma: float = Field(1.5, gt=0, description="standard deviation of the Gaussian SSIM window, pixels (field)")
-    seed: int = Field(0, ge=0, description="seeds the weights, the order of the images and the held-out choice")
+    seed: int = Field(
+        0, ge=0, lt=2**63, description="seeds the weights, the order of the images and the held-out choice"
+    )
     precision: Literal["auto", "32", "bf16"] = Field("auto", description="auto: bf16 where the device computes in it")
     checkpoint_every: int = Field(50, ge=1, description="steps between checkpoints: what a kill can lose")
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads; none: all the process may use")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
-import os
 import signal
 import threading
 import time
@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader
 
 from . import machine
 from .batches import StepSampler, batches_of
+from .bundle import write_atomically
 from .config import Config
 from .errors import TrainingError
 from .images import Pixels
@@ -56,7 +57,7 @@ class Task(pl.LightningModule):
         if not torch.isfinite(loss):
             raise TrainingError(
                 f"the loss became {loss.item()} at step {self.global_step}: expected a finite number. "
-                f"Lower train.learning_rate (now {known.learning_rate}) or set train.precision=32."
+                f"{_calmer(known, str(self.trainer.precision))}"
             )
         return loss
 
@@ -121,13 +122,9 @@ class WholeFiles(CheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write `checkpoint` to `path`."""
-        fresh = Path(path).with_suffix(".new")
-        fresh.parent.mkdir(parents=True, exist_ok=True)
-        with fresh.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, path)
+        content = io.BytesIO()  # PyTorch's own writer tells a full disk in words of its own
+        torch.save(checkpoint, content)
+        write_atomically(Path(path), content.getvalue())
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """What `path` holds, tensors on the CPU; plain types and tensors only, whatever the file asks for."""
@@ -192,7 +189,7 @@ def optimise(
         callbacks = [journal, *_averaging(known), SaveAfterStretch(checkpoint)]
         trainer = _trainer(known, accelerator, precision, callbacks)
         _run(trainer, Task(network, known), _loader(pixels, known, trainer), resume_from)
-    _check_finite(network, known)
+    _check_finite(network, known, precision)
     made_on = device_name(accelerator), precision, threads_of(known), machine.describe()
     return Trained(network, tuple(journal.curve), journal.seconds, *made_on)
 
@@ -228,13 +225,16 @@ def torch_of_ours(known: Train) -> Iterator[None]:
             deterministic.fill_uninitialized_memory = filled
 
 
-def _check_finite(network: nn.Module, known: Train) -> None:
+def _calmer(known: Train, precision: str) -> str:
+    """What to do where numbers run away."""
+    other = "" if precision == "32-true" else " or set train.precision=32"
+    return f"Lower train.learning_rate (now {known.learning_rate}){other}."
+
+
+def _check_finite(network: nn.Module, known: Train, precision: Precision) -> None:
     """The loss of a step judges the weights before it, so the last step's are judged here."""
     if not all(torch.isfinite(value).all() for value in network.state_dict().values()):
-        raise TrainingError(
-            f"the last step left weights that are not finite numbers. "
-            f"Lower train.learning_rate (now {known.learning_rate}) or set train.precision=32."
-        )
+        raise TrainingError(f"the last step left weights that are not finite numbers. {_calmer(known, precision)}")
 
 
 def _loader(pixels: Pixels, known: Train, trainer: pl.Trainer) -> DataLoader[Batch]:
@@ -259,8 +259,8 @@ def device_name(accelerator: str) -> str:
 
 
 def threads_of(known: Train) -> int:
-    """The threads to train with."""
-    return known.threads or machine.cpu_count()
+    """The threads to train with: `train.threads`, as far as there are processors."""
+    return min(known.threads or machine.cpu_count(), machine.cpu_count())  # more wait for one another for ever
 
 
 def precision_of(known: Train, accelerator: str, pixels: Pixels) -> Precision:

@@ -52,7 +52,9 @@ class Places(Kept):
     def _radii(self, sources: Tensor) -> Tensor:
         """How far each item is from the nearest of another source at each place: [m, G, G]; inf without another."""
         count = self.items.shape[1]
-        radius = torch.empty(count, self.side, self.side)  # at once: results between what is freed leave holes in memory
+        radius = torch.empty(
+            count, self.side, self.side
+        )  # at once: results between what is freed leave holes in memory
         each = max(1, ROOM // (count * self.side**2))
         items = self._values()
         against = _against(items)
