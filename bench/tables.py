@@ -152,8 +152,8 @@ def _notes(name: str) -> Iterator[str]:
     if TABLES[name].costs:
         yield (
             "Seconds a training step: the whole training by the clock, pauses and the filling of a bank included, over "
-            "its steps; peak MiB of memory in training (of the process, or of the GPU where there is one); ms an image: "
-            "one at a time through the exported graph on the processor."
+            "its steps; peak MiB of memory in training (of the process, or of the GPU where there is one); ms an "
+            "image: one at a time through the exported graph on the processor."
         )
     known = [f"{row} {value:g}{' (other data too)' if extra else ''}" for row, value, extra in others(name)]
     if known:

@@ -309,6 +309,10 @@ def test_reduction_by_hand() -> None:
 def test_a_larger_image_costs_little_where_the_network_sees_no_more_of_it() -> None:
     (told,) = advise(PLENTY, preset("small"), [(2048, 2048)])
     assert told.endswith("data.size=512 shows defects of half that size, in little more time")
+    (told,) = advise(PLENTY, preset("small", {"data.size": 128}), [(2048, 2048)])
+    assert told.endswith("data.size=256 shows defects of half that size, in little more time")  # the preset's own
+    (told,) = advise(PLENTY, preset("small", {"data.size": 64}), [(2048, 2048)])
+    assert told.endswith("data.size=128 shows defects of half that size, in about four times the time")
 
 
 @pytest.mark.parametrize(("side", "size", "told"), [(512, 128, False), (513, 128, True), (1024, 256, False)])

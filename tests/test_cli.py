@@ -260,8 +260,39 @@ def test_evaluate_replaces_no_detector_and_no_image(run, tiny_model, tiny_data, 
     (tmp_path / name).write_bytes(b"dear")
     came = run("evaluate", tiny_model, tiny_data, "--json", tmp_path / name)
     assert (came.code, came.out) == (2, "")
-    assert "expected a file for results, got an image or a detector. It would have been replaced" in came.err
+    assert "expected a new file, or earlier results of this kind, got another file. It would have been" in came.err
     assert (tmp_path / name).read_bytes() == b"dear"
+
+
+def test_results_replace_earlier_results_and_nothing_else(run, tiny_model, tiny_data, tmp_path):
+    save(tmp_path / "a.png", weave(1))
+    predict, evaluate = ("predict", tiny_model, tmp_path / "a.png"), ("evaluate", tiny_model, tiny_data)
+    writes = {
+        "x.csv": (*predict, "--csv", tmp_path / "x.csv"),
+        "x.jsonl": (*predict, "--jsonl", tmp_path / "x.jsonl"),
+        "x.json": (*evaluate, "--json", tmp_path / "x.json"),
+        "page/index.html": (*evaluate, "--report", tmp_path / "page"),
+        "out/manifest.json": ("export", tiny_model, "--out", tmp_path / "out"),
+        "bare/model.onnx": ("export", tiny_model, "--out", tmp_path / "bare"),
+    }
+    for name, arguments in writes.items():
+        target = tmp_path / name
+        target.parent.mkdir(exist_ok=True)
+        target.write_text("dear\n", encoding="utf-8")
+        came = run(*arguments)
+        assert (came.code, came.out) == (2, ""), name
+        assert f"{target.name}': expected a new file, or earlier results of this kind, got another file" in came.err
+        assert target.read_text(encoding="utf-8") == "dear\n"
+        target.unlink()
+        for _ in range(2):
+            assert run(*arguments).code == 0, name
+
+
+def test_what_cannot_be_said_changes_no_exit_code(tiny_model, tmp_path):
+    save(tmp_path / "a.png", weave(1))
+    command = [sys.executable, "-m", "normbank", "predict", str(tiny_model), str(tmp_path / "a.png")]
+    with open("/dev/full", "w") as full:
+        assert subprocess.run(command, stdout=subprocess.DEVNULL, stderr=full, timeout=60).returncode == 0
 
 
 def test_predict_leaves_its_own_heat_maps_alone(run, tiny_model, tmp_path):
@@ -318,6 +349,7 @@ def mistakes(tmp_path, model, data):
         "a full disk for JSON": (("evaluate", model, data, "--json", "/dev/full"), "'/dev/full' cannot be written: No"),
         "a CSV below a file": (("predict", model, data, "--csv", file / "x.csv"), "file.txt/x.csv' cannot be written"),
         "a full disk for rows": (("predict", model, data, "--csv", "/dev/full"), "'/dev/full' cannot be written: No"),
+        "rows to a minus": (("predict", model, data, "--csv", "-"), "expected a file, got '-'. Without --csv and"),
         "maps in a file": (("predict", model, data, "--maps", file), "cannot be made: File exists. Name another"),
         "overlays below a file": (("predict", model, data, "--overlays", file / "x"), "cannot be made: Not a dir"),
         "an export into a file": (("export", model, "--out", file), "model.onnx' cannot be written"),
@@ -344,7 +376,7 @@ def test_an_input_is_not_written_over(run, tiny_model, images):
     before = (images / "a.png").read_bytes()
     came = run("predict", tiny_model, images / "b.png", "--csv", images / "a.png")
     assert came.code == 2
-    assert "expected a file for results, got an image" in came.err
+    assert "expected a new file, or earlier results of this kind, got another file" in came.err
     assert (images / "a.png").read_bytes() == before
 
 

@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 from tiny import SETTINGS, save, tiny_config, weave
 
+from normbank import demo, fitting, machine, timing, training
 from normbank import detector as detectors
-from normbank import fitting, machine, timing, training
 from normbank.bundle import Bundle, read_bundle, write_bundle
 from normbank.calibration import Calibration
 from normbank.config import Config
@@ -607,6 +607,23 @@ def test_what_another_finished_meanwhile_is_not_replaced(tmp_path: Path, cheap: 
         with pytest.raises(TrainingError, match="not replaced unasked"):
             cheap(dataset, tmp_path / "run")
     assert (tmp_path / "run" / MODEL_FILE).read_text() == "another's"
+
+
+def test_a_demonstration_replaces_no_training_that_is_none_of_its_own(
+    tmp_path: Path, cheap: Cheap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = cheap(good(tmp_path / "bricks", 12), tmp_path / "runs" / "brick")
+    before = model.read_bytes()
+
+    def made(out: Path) -> Path:
+        good(out / "brick" / "train" / "good", 12, start=100)
+        save(out / "brick" / "test" / "good" / "a.png", weave(1))
+        return out
+
+    monkeypatch.setattr(demo, "make_demo", made)
+    with pytest.raises(OtherRunError, match="was made with other settings or images"):
+        demo.run_demo(tmp_path / "runs", quick=True, say=lambda line: None)
+    assert model.read_bytes() == before
 
 
 def test_resume_and_overwrite_contradict_each_other(tmp_path: Path, cheap: Cheap) -> None:

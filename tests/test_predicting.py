@@ -388,7 +388,9 @@ def test_one_file_for_both_tables_is_refused(detector, folder, tmp_path):
 def test_an_image_or_a_model_is_not_written_over(detector, folder, tiny_model, option):
     for path in (folder / "a.png", tiny_model):
         before = path.read_bytes()
-        with pytest.raises(UserError, match=r"expected a file for results, got an image or a detector\. It would have"):
+        with pytest.raises(
+            UserError, match=r"expected a new file, or earlier results of this kind, got another file\. It"
+        ):
             score_all(detector, [], Outlets(**{option: path}))
         assert path.read_bytes() == before
 

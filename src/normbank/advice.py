@@ -13,6 +13,7 @@ from PIL import Image
 from .calibration import Calibration
 from .config import Config, takes_size
 from .images import ImageSpec, Pixels
+from .presets import PRESETS
 from .progress import printable
 
 Size = tuple[int, int]  # width, height in pixels
@@ -94,8 +95,13 @@ def _on_reduction(width: int, height: int, name: str, config: Config) -> str | N
 
 
 def _cost_of_twice(config: Config) -> str:
-    """Of training at a size twice as large, in words; what the network does not see costs little."""
-    return "little more time" if config.model.network_size else "about four times the time"
+    """Of training at a size twice as large, in words; what the network does not see costs little.
+
+    A preset made for the size has a network that sees as much as it does now.
+    """
+    own = PRESETS[config.preset]().model.network_size if config.preset in PRESETS else 0
+    seen = config.model.network_size or (own and own <= config.data.size)
+    return "little more time" if seen else "about four times the time"
 
 
 def _on_shape(sizes: Sequence[Size], name: str, config: Config) -> str | None:

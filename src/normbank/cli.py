@@ -310,7 +310,7 @@ def _fail(message: str) -> NoReturn:
 
 
 def _note(text: str) -> None:
-    with contextlib.suppress(BrokenPipeError):  # no one listens
+    with contextlib.suppress(OSError):  # no one listens, or no one can
         print(text, file=sys.stderr, flush=True)
 
 

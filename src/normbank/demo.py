@@ -35,23 +35,26 @@ def run_demo(out: Path, *, quick: bool = False, say: Callable[[str], None] = pri
     What an interrupted run finished is kept. Raises the classes of `errors`.
     """
     say("photographs: brick, gravel and grass from scikit-image; defects are drawn on parts that training never sees")
+    again = (out / "data").exists()  # what lies beside it is of an earlier demonstration
     data = make_demo(out / "data")
     chosen = TEXTURES[:1] if quick else TEXTURES
     entries = []
     for texture in chosen:
         say(f"\n{texture}")
-        metrics = _one(data / texture, out / texture, demo_config(quick), say)
+        metrics = _one(data / texture, out / texture, demo_config(quick), say, again)
         entries.append(Entry(texture, f"{texture}/report/index.html", metrics))
     page = write_contents(out / "index.html", "normbank: the demonstration", ABOUT, entries)
     say(f"\nopen {page}")
     return page
 
 
-def _one(data: Path, out: Path, config: Config, say: Callable[[str], None]) -> dict[str, float | None]:
+def _one(data: Path, out: Path, config: Config, say: Callable[[str], None], again: bool) -> dict[str, float | None]:
     dataset, cache = open_dataset(data, config.data), open_cache(out.parent / "cache")
     try:
         model = fit(config, dataset, out, resume=True, cache=cache)
-    except OtherRunError:  # a quick look before the whole, or an older version's
+    except OtherRunError:  # a quick look before the whole, or an older version's; or someone's own
+        if not again:
+            raise
         model = fit(config, dataset, out, overwrite=True, cache=cache)
     for line in judge(detectors.load(model), dataset, json_file=out / "evaluation.json", report=out / "report"):
         say(line)

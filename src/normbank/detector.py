@@ -6,7 +6,7 @@ Evaluation, prediction, calibration and any service run the exported graph throu
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, overload
@@ -17,12 +17,22 @@ from numpy.typing import NDArray
 from . import images, machine
 from .bundle import Bundle, read_bundle
 from .calibration import Calibration
-from .errors import BundleError, ConfigError, ImageError, problem
+from .errors import BundleError, ConfigError, ImageError, UserError, problem
 from .images import ImageSpec, Pixels
 
 Source = str | Path | Pixels
 BATCH = 16
 ROOM = BATCH * 256**2  # pixels given to a graph at once: what it makes of one on the way takes a kilobyte or two
+# What a manifest holds, of what type, and where there is a choice which.
+_MEMBERS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("settings", "settings.data", "settings.model", "settings.score", "settings.train"), (dict,)),
+    **dict.fromkeys(("image", "calibration", "data", "versions"), (dict,)),
+    **dict.fromkeys(("image.size", "image.channels", "image.bits"), (int,)),
+    **dict.fromkeys(("data.seen", "data.held_out"), (list,)),
+    "image.fit": (str,),
+    "map_scale": (int, float),
+}
+_CHOICES: dict[str, tuple[Any, ...]] = {"image.bits": (8, 16), "image.fit": ("stretch", "pad", "crop")}
 # What the graph gives, by name: the fields of `Outputs` in order, then what they are made of.
 OUTPUTS, PARTS_OUTPUT = ["pred_score", "anomaly_map", "reconstruction"], "parts"
 
@@ -59,6 +69,13 @@ class Detector:
         self.spec = ImageSpec(**self.manifest["image"])
         self.calibration = Calibration.from_dict(self.manifest["calibration"])
         self._session = open_session(bundle.graph, threads)
+        self._check_input()
+
+    def _check_input(self) -> None:
+        taken, spec = self._session.get_inputs()[0], self.spec
+        if list(taken.shape[1:]) != [spec.size, spec.size, spec.channels] or f"uint{spec.bits}" not in taken.type:
+            came = f"{taken.type} {taken.shape}"
+            raise RuntimeError(f"its graph takes {came}, which is not what its manifest says of images: {spec}")
 
     @overload
     def predict(self, source: str | Path | Pixels) -> Prediction: ...
@@ -148,11 +165,26 @@ def load(path: str | Path, threads: int = 0) -> Detector:
         raise ConfigError(problem("threads", expected="0 or more", came=f"{threads}", do=do))
     bundle = read_bundle(Path(path))
     try:
+        _check_manifest(bundle.manifest)
         return Detector(bundle, threads)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise BundleError(f"detector {str(path)!r}: its manifest lacks what is expected: {error}.") from None
+    except UserError as error:
+        raise BundleError(f"detector {str(path)!r}: {error}") from None
+    except TypeError as error:  # members of another version's image
+        raise BundleError(f"detector {str(path)!r}: its manifest is not as expected: {error}.") from None
     except RuntimeError as error:
         raise BundleError(f"detector {str(path)!r}: {error}.") from None
+
+
+def _check_manifest(manifest: Mapping[str, Any]) -> None:
+    """Whether it holds what is read from it sooner or later; BundleError names what it lacks."""
+    for name, kinds in _MEMBERS.items():
+        found: Any = manifest
+        for part in name.split("."):
+            found = found.get(part) if isinstance(found, dict) else None
+        if not isinstance(found, kinds) or (name in _CHOICES and found not in _CHOICES[name]):
+            expected = f"one of {_CHOICES[name]}" if name in _CHOICES else " or ".join(kind.__name__ for kind in kinds)
+            do = "The file was changed, or made by another program: train it again."
+            raise BundleError(problem(f"{name} in its manifest", expected=expected, came=f"{found!r:.80}", do=do))
 
 
 def _usable(result: Prediction | ImageError, place: int, count: int) -> Prediction:

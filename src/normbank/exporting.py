@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 
 from .bundle import write_atomically
+from .data.files import ensure_no_loss
 from .detector import Detector
 
 
 def export_files(detector: Detector, out: Path) -> list[Path]:
-    """Write `out/model.onnx` and `out/manifest.json`; BundleError where the folder cannot be written.
+    """Write `out/model.onnx` and `out/manifest.json`; BundleError where the folder cannot be written,
+    UserError where it holds files of these names that are no earlier export.
 
     The graph takes `image` [N, S, S, C] uint8 or uint16 and gives `pred_score` [N], `anomaly_map` [N, 1, S, S],
     `reconstruction` [N, S, S, C] and `parts` [N, P, S, S], what the map is the sum of; the threshold is
@@ -20,6 +22,9 @@ def export_files(detector: Detector, out: Path) -> list[Path]:
         "model.onnx": detector.graph,
         "manifest.json": json.dumps(detector.manifest, indent=1).encode() + b"\n",
     }
+    ensure_no_loss(out / "manifest.json", b'{\n "format_version": ')
+    if (out / "model.onnx").exists() and not (out / "manifest.json").exists():
+        ensure_no_loss(out / "model.onnx", b"\0")  # as none begins: it is another's
     for name, content in parts.items():
         write_atomically(out / name, content)
     return [out / name for name in parts]

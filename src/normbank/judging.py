@@ -19,6 +19,16 @@ from .progress import Progress, printable
 if TYPE_CHECKING:
     from .report.page import Examined
 
+# How our files begin, and hardly any other: what begins otherwise is not replaced.
+JSON_START = b'{\n "metrics": {'
+PAGE_START = b"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" """
+
 
 def judge(
     detector: Detector,
@@ -31,10 +41,9 @@ def judge(
     quiet: bool = False,
 ) -> Iterator[str]:
     """Evaluate, write what was asked for, and tell the result in lines. BundleError where a file cannot be written."""
-    if json_file:
-        ensure_no_loss(json_file)
-    for target in (json_file, report and report / "index.html"):
+    for target, start in ((json_file, JSON_START), (report and report / "index.html", PAGE_START)):
         if target:
+            ensure_no_loss(target, start)
             ensure_writable(target)
     with Progress("scoring", len(to_test(dataset)), quiet=quiet) as progress:
         found = evaluate(detector, dataset, strict=strict, progress=progress.update)

@@ -52,11 +52,21 @@ def list_images(folder: Path, *, without: Collection[Path] = ()) -> Listing:
     return Listing(folder, tuple(sorted(names)), tuple(sorted(skipped)))
 
 
-def ensure_no_loss(path: Path) -> None:
-    """UserError where a table of results would replace an image or a detector: `--csv *.png`, a name mistyped."""
-    if path.suffix.lower() in (*SUFFIXES, ".nbk") and path.exists():
-        came, do = "an image or a detector", "It would have been replaced: name another."
-        raise UserError(problem(repr(str(path)), expected="a file for results", came=came, do=do))
+def ensure_no_loss(path: Path, start: bytes) -> None:
+    """UserError where results would replace what is not an earlier file of theirs, which begins with `start`.
+
+    A name mistyped, `--csv *.png`, the very table that lists the images. An empty file holds nothing to lose.
+    """
+    if not path.is_file():
+        return
+    try:
+        with path.open("rb") as file:
+            found = file.read(len(start))
+    except OSError:
+        return  # whoever writes there says why it cannot be done
+    if not start.startswith(found):
+        expected, do = "a new file, or earlier results of this kind", "It would have been replaced: name another."
+        raise UserError(problem(repr(str(path)), expected=expected, came="another file", do=do))
 
 
 def subfolders(folder: Path) -> list[Path]:
