@@ -10,12 +10,19 @@ from skimage.metrics import structural_similarity
 from normbank.similarity import (
     edge_image,
     gaussian_window,
+    gradient_differences,
     gradient_error,
     gradient_magnitude,
-    gradient_similarity,
     ssim_difference,
-    ssim_map,
 )
+
+
+def ssim_map(x, y, **more):
+    return 1 - ssim_difference(x, y, **more)
+
+
+def gradient_similarity(x, y, scales=3):
+    return [1 - difference for difference in gradient_differences(x, y, scales)]
 
 
 def pair(*shape, seed=0):
@@ -87,9 +94,8 @@ def test_ssim_keeps_its_digits_in_bright_flat_images(base, contrast):
     np.testing.assert_allclose(ssim_map(x, y)[0, 0].numpy(), expected, atol=1e-5)
 
 
-def test_difference_is_one_minus_ssim():
-    x, y = pair(2, 3, 10, 11)
-    torch.testing.assert_close(ssim_difference(x, y), 1 - ssim_map(x, y), rtol=0, atol=1e-6)
+def test_an_image_does_not_differ_from_itself():
+    x, _ = pair(2, 3, 10, 11)
     assert (ssim_difference(x, x) == 0).all()
 
 

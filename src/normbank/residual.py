@@ -117,11 +117,6 @@ def subtract_estimate(errors: Tensor, *, delta_h: float, bins: int | None = None
     return correct(errors, mu)
 
 
-def anomaly_map(images: Tensor, reconstructions: Tensor, *, delta_h: float, bins: int | None = None) -> Tensor:
-    """A' of a batch: [N, C, H, W] twice -> [N, 1, H, W], >= 0, raw."""
-    return subtract_estimate(error_map(images, reconstructions), delta_h=delta_h, bins=bins)
-
-
 def smooth(maps: Tensor, side: int) -> Tensor:
     """Mean over side x side pixels, side odd: [N, C, H, W] to the same. The border is repeated outwards."""
     if side == 1:
@@ -134,7 +129,8 @@ def smooth(maps: Tensor, side: int) -> Tensor:
 def pool(maps: Tensor, how: str, top_share: float = 0.01) -> Tensor:
     """One number an image: [N, 1, H, W] -> [N].
 
-    how: "sum", "mean" or "max" of all pixels, or "top": the mean of the ceil(top_share * H * W) largest, one at least.
+    how: "sum" (the paper's, of A' in section III-C), "mean" or "max" of all pixels, or "top": the mean of the
+    ceil(top_share * H * W) largest, one at least.
     Any other word is a ValueError.
     """
     flat = maps.flatten(1)
@@ -147,11 +143,6 @@ def pool(maps: Tensor, how: str, top_share: float = 0.01) -> Tensor:
     if how == "top":
         return torch.topk(flat, max(1, _share_of(flat.shape[1], top_share)), dim=1).values.mean(dim=1)
     raise ValueError(f"how: expected sum, mean, max or top, got {how!r}")
-
-
-def image_score(anomaly_maps: Tensor) -> Tensor:
-    """The score of an image: the sum of A' over its pixels (section III-C): [N, 1, H, W] -> [N]."""
-    return pool(anomaly_maps, "sum")
 
 
 def finish(maps: Tensor, score: Score) -> tuple[Tensor, Tensor]:

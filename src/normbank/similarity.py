@@ -21,18 +21,11 @@ def gaussian_window(size: int, sigma: float) -> Tensor:
     return weights / weights.sum()
 
 
-def ssim_map(x: Tensor, y: Tensor, *, window: int = 11, sigma: float = 1.5) -> Tensor:
-    """Structural similarity of x and y [B, C, H, W] in [0, 1] at each place and channel: [B, C, H, W] in [-1, 1].
-
-    Wang et al. 2004 with K1 = 0.01, K2 = 0.03 and a Gaussian window; at the border the image is mirrored, so that
-    every pixel has a value, as the sum of Eq. 8 over all of h x w asks.
-    """
-    return 1 - ssim_difference(x, y, window=window, sigma=sigma)
-
-
 def ssim_difference(x: Tensor, y: Tensor, *, window: int = 11, sigma: float = 1.5) -> Tensor:
-    """1 - `ssim_map`, without the rounding of taking it from 1: [B, C, H, W] twice -> [B, C, H, W] in [0, 2].
+    """1 - SSIM of x and y [B, C, H, W] in [0, 1] at each place and channel: [B, C, H, W] in [0, 2].
 
+    SSIM, the structural similarity, is that of Wang et al. 2004 with K1 = 0.01, K2 = 0.03 and a Gaussian window; at the
+    border the image is mirrored, so that every pixel has a value, as the sum of Eq. 8 over all of h x w asks.
     With l = (m_x - m_y)^2 / (m_x^2 + m_y^2 + C1) and s = var(x - y) / (var x + var y + C2), SSIM is (1 - l) (1 - s).
     In bright flat regions the usual form loses four digits of 32 bits more: enough for two machines to differ visibly.
     """
@@ -70,23 +63,16 @@ def gradient_magnitude(x: Tensor) -> Tensor:
     return torch.sqrt(across**2 + down**2 + GRADIENT_EPS)
 
 
-def gradient_similarity(x: Tensor, y: Tensor, *, scales: int = 3) -> list[Tensor]:
-    """Gradient magnitude similarity (Xue et al. 2014) at full size, half, quarter and so on.
-
-    x, y [B, C, H, W] in [0, 1] -> `scales` (>= 1) maps [B, 1, ceil(H / 2^s), ceil(W / 2^s)] in (0, 1], 1 where the
-    edges are equally strong: (2 g_x g_y + c) / (g_x^2 + g_y^2 + c) with c = 0.0026, the mean over channels.
-    """
-    return [1 - difference for difference in _gradient_differences(x, y, scales)]
-
-
 def gradient_error(x: Tensor, y: Tensor, *, scales: int = 3) -> Tensor:
-    """1 - gradient similarity, the mean of the scales (Zavrtanik et al. 2021): [B, C, H, W] twice -> [B, 1, H, W].
+    """1 - gradient magnitude similarity, the mean of the scales (Zavrtanik et al. 2021).
+
+    [B, C, H, W] twice -> [B, 1, H, W].
 
     x, y in [0, 1]; the result lies in [0, 1], 0 where the edges are equally strong at all scales. The smaller maps are
     brought to full size by linear interpolation.
     """
     height, width = x.shape[-2:]
-    maps = _gradient_differences(x, y, scales)
+    maps = gradient_differences(x, y, scales)
     return torch.stack([_enlarge(part, 2**s, height, width) for s, part in enumerate(maps)]).mean(dim=0)
 
 
@@ -98,8 +84,13 @@ def edge_image(x: Tensor) -> Tensor:
     return (EDGE_GAIN * gradient_magnitude(x)).clamp(max=1)
 
 
-def _gradient_differences(x: Tensor, y: Tensor, scales: int) -> list[Tensor]:
-    """1 - similarity at each scale, [B, 1, h, w] in [0, 1)."""
+def gradient_differences(x: Tensor, y: Tensor, scales: int) -> list[Tensor]:
+    """1 - gradient magnitude similarity (Xue et al. 2014) at full size, half, quarter and so on.
+
+    x, y [B, C, H, W] in [0, 1] -> `scales` (>= 1) maps [B, 1, ceil(H / 2^s), ceil(W / 2^s)] in [0, 1), 0 where the
+    edges are equally strong; the similarity is (2 g_x g_y + c) / (g_x^2 + g_y^2 + c) with c = 0.0026, the mean over
+    channels.
+    """
     maps = []
     for scale in range(scales):
         if scale:
