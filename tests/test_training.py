@@ -471,9 +471,12 @@ def test_a_loss_that_is_no_number_stops_it_in_words(tmp_path: Path) -> None:
     assert str(caught.value).endswith("Lower train.learning_rate (now 1e+30).")  # in 32 bits already
 
 
-def test_no_more_threads_than_processors() -> None:
-    assert training.threads_of(settings(train__threads=1024).train) == machine.cpu_count()
-    assert training.threads_of(settings(train__threads=1).train) == 1
+def test_a_crowd_of_threads_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "cpu_count", lambda: 2)
+    assert [training.threads_of(settings(train__threads=count).train) for count in (None, 1, 16)] == [2, 1, 16]
+    expected = r"train.threads: expected at most 16, for 2 processors, got 17\. none takes one for each"
+    with pytest.raises(TrainingError, match=expected):
+        training.threads_of(settings(train__threads=17).train)
 
 
 def test_weights_that_are_no_numbers_after_the_last_step_are_refused(tmp_path: Path) -> None:

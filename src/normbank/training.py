@@ -28,7 +28,7 @@ from . import machine
 from .batches import StepSampler, batches_of
 from .bundle import write_atomically
 from .config import Config
-from .errors import TrainingError
+from .errors import TrainingError, problem
 from .images import Pixels
 from .model.network import Network, build
 from .model.objective import Batch, objective
@@ -37,6 +37,7 @@ from .settings import Train
 
 Identity = Mapping[str, Any]  # what two runs must share to be one: names of settings and images, values of plain types
 Precision = Literal["bf16-mixed", "32-true"]
+CROWD = 8  # threads for each processor: results are of their number, so some more than there are have their use
 
 
 class OtherRunError(TrainingError):
@@ -259,8 +260,12 @@ def device_name(accelerator: str) -> str:
 
 
 def threads_of(known: Train) -> int:
-    """The threads to train with: `train.threads`, as far as there are processors."""
-    return min(known.threads or machine.cpu_count(), machine.cpu_count())  # more wait for one another for ever
+    """The threads to train with; TrainingError for so many that they would wait for one another for ever."""
+    processors = machine.cpu_count()
+    if (known.threads or 0) > CROWD * processors:
+        expected, do = f"at most {CROWD * processors}, for {processors} processors", "none takes one for each."
+        raise TrainingError(problem("train.threads", expected=expected, came=f"{known.threads}", do=do))
+    return known.threads or processors
 
 
 def precision_of(known: Train, accelerator: str, pixels: Pixels) -> Precision:
