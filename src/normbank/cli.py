@@ -25,14 +25,9 @@ if TYPE_CHECKING:
 MISTAKE, ANOMALY_FOUND = 2, 3
 INTERRUPTED, TERMINATED, READER_LEFT = (128 + number for number in (2, 15, 13))  # as the shell counts signals
 
-_FREE, _MEND = "Free space", "Mend the permissions, or name another place"
 _REMEDIES = {
-    errno.ENOSPC: _FREE,
-    errno.EDQUOT: _FREE,
-    errno.EFBIG: _FREE,
-    errno.EACCES: _MEND,
-    errno.EPERM: _MEND,
-    errno.EROFS: _MEND,
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "Free space"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "Mend the permissions, or name another place"),
     errno.ENOTDIR: "Part of that path is a file: name another",
     errno.EEXIST: "A file has that name: name another",
     errno.EISDIR: "It is a folder: name a file",
@@ -300,6 +295,9 @@ def main() -> NoReturn:
     if sys.stdout:  # a file name may hold what the encoding cannot; where it can, its very bytes are printed
         known = sys.stdout.encoding.lower() == "utf-8"
         sys.stdout.reconfigure(errors="surrogateescape" if known else "backslashreplace")  # type: ignore[union-attr]
+    if any(word == "" or (word.startswith("--") and word.endswith("=")) for word in sys.argv):
+        _note("normbank: an empty argument: expected a value, got ''. Is a variable of the shell not set?")
+        sys.exit(MISTAKE)
     app(prog_name="normbank")
     sys.exit(0)
 
@@ -387,12 +385,12 @@ def _load(model: Path, threads: int = 0) -> Detector:
 
 
 def _show_row(row: dict[str, Any]) -> None:
+    from .predicting import line_of
+
     if row["error"]:
         _show_broken(row)
-        return
-    verdict = {True: "anomalous", False: "normal", None: "no threshold"}[row["is_anomalous"]]
-    p_value = "" if row["p_value"] is None else f"p={row['p_value']:.3g}"
-    print(f"{row['score']:.6g}\t{verdict}\t{p_value}\t{printable(row['path'])}", flush=True)
+    else:
+        print(line_of(row), flush=True)
 
 
 def _show_broken(row: dict[str, Any]) -> None:

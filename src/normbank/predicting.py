@@ -23,6 +23,7 @@ from .bundle import write_atomically
 from .data.files import ensure_no_loss, list_images
 from .detector import Detector, Prediction
 from .errors import DataError, ImageError, UserError, problem
+from .progress import printable
 
 COLUMNS = ("path", "score", "threshold", "p_value", "is_anomalous", "error")
 Row = dict[str, Any]
@@ -268,6 +269,13 @@ def row_of(target: Target, result: Prediction | ImageError) -> Row:
         "is_anomalous": result.is_anomalous,
         "error": None,
     }
+
+
+def line_of(row: Row) -> str:
+    """A scored image's row as the terminal shows it."""
+    verdict = {True: "anomalous", False: "normal", None: "no threshold"}[row["is_anomalous"]]
+    p_value = "" if row["p_value"] is None else f"p={row['p_value']:.3g}"
+    return f"{row['score']:.6g}\t{verdict}\t{p_value}\t{printable(row['path'])}"
 
 
 def _csv_writer(table: _Table) -> Writer:
