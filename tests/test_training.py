@@ -474,7 +474,7 @@ def test_a_loss_that_is_no_number_stops_it_in_words(tmp_path: Path) -> None:
 def test_a_crowd_of_threads_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "cpu_count", lambda: 2)
     assert [training.threads_of(settings(train__threads=count).train) for count in (None, 1, 16)] == [2, 1, 16]
-    expected = r"train.threads: expected at most 16, for 2 processors, got 17\. none takes one for each"
+    expected = r"train.threads: expected at most 16, for 2 processors, got 17\. Without it there is one for each"
     with pytest.raises(TrainingError, match=expected):
         training.threads_of(settings(train__threads=17).train)
 

@@ -263,7 +263,7 @@ def threads_of(known: Train) -> int:
     """The threads to train with; TrainingError for so many that they would wait for one another for ever."""
     processors = machine.cpu_count()
     if (known.threads or 0) > CROWD * processors:
-        expected, do = f"at most {CROWD * processors}, for {processors} processors", "none takes one for each."
+        expected, do = f"at most {CROWD * processors}, for {processors} processors", "Without it there is one for each."
         raise TrainingError(problem("train.threads", expected=expected, came=f"{known.threads}", do=do))
     return known.threads or processors
 
