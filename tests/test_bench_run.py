@@ -249,6 +249,7 @@ def like_mvtec(tiny_data, tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_is_no_error(tmp_path):
     start = [sys.executable, "-m", "bench", "run", "V", "--dry-run", "--no-estimate", "--data", str(tmp_path)]
     process = subprocess.Popen(start, cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
