@@ -17,10 +17,10 @@ import torch
 from test_batches import images
 from tiny import tiny_config
 
-from normbank import bundle, machine, training
+from normbank import machine, training
 from normbank.batches import Batches
 from normbank.config import Config
-from normbank.errors import BundleError, TrainingError
+from normbank.errors import TrainingError
 from normbank.images import Pixels
 from normbank.model.network import build
 from normbank.model.objective import Batch, objective
@@ -444,20 +444,25 @@ def test_a_kill_while_the_checkpoint_is_written_leaves_the_one_before(
         real(handle)
 
     with monkeypatch.context() as patch:
-        patch.setattr(bundle.os, "fsync", killed)
+        patch.setattr(training.os, "fsync", killed)
         with pytest.raises(KeyboardInterrupt):
             trained(tmp_path)
+    fresh = tmp_path / "checkpoint.new"
+    fresh.write_bytes(fresh.read_bytes()[:1000])  # as a kill would leave it
     assert torch.load(tmp_path / "checkpoint.ckpt", weights_only=True)["global_step"] == EVERY
     assert_same(whole, trained(tmp_path, resume=True))
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.ckpt"]
+    assert not fresh.exists()
 
 
 def test_a_full_disk_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(handle: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(bundle.os, "fsync", full)
-    with pytest.raises(BundleError, match=r"checkpoint\.ckpt' cannot be written: No space left on device"):
+    monkeypatch.setattr(training.os, "fsync", full)
+    told = (
+        r"checkpoint\.ckpt' cannot be written: No space left on device\. The one before it, if there is one, is whole"
+    )
+    with pytest.raises(TrainingError, match=told):
         trained(tmp_path)
     assert not list(tmp_path.iterdir())
 

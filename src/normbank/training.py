@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import signal
 import threading
 import time
@@ -26,7 +27,6 @@ from torch.utils.data import DataLoader
 
 from . import machine
 from .batches import StepSampler, batches_of
-from .bundle import write_atomically
 from .config import Config
 from .errors import TrainingError, problem
 from .images import Pixels
@@ -125,7 +125,18 @@ class WholeFiles(CheckpointIO):
         """Write `checkpoint` to `path`."""
         content = io.BytesIO()  # PyTorch's own writer tells a full disk in words of its own
         torch.save(checkpoint, content)
-        write_atomically(Path(path), content.getvalue())
+        fresh = Path(path).with_suffix(".new")  # one name: what a kill leaves is written over
+        try:
+            fresh.parent.mkdir(parents=True, exist_ok=True)
+            with fresh.open("wb") as file:
+                file.write(content.getbuffer())
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(fresh, path)
+        except OSError as error:
+            fresh.unlink(missing_ok=True)
+            do = "The one before it, if there is one, is whole: make room, and go on with --resume."
+            raise TrainingError(f"checkpoint {str(path)!r} cannot be written: {error.strerror}. {do}") from None
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """What `path` holds, tensors on the CPU; plain types and tensors only, whatever the file asks for."""
