@@ -420,6 +420,7 @@ def test_trouble_with_the_disk_is_named(run, tiny_model, monkeypatch):
 # ---------------------------------------------------------------- training
 
 
+@pytest.mark.slow
 def test_train_on_a_hostile_folder_then_use_it(run, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
     fates = make_hostile(tmp_path / "hostile", good=14)
