@@ -14,7 +14,6 @@ from bench.children import INTERRUPTED, REPO
 from bench.paper import TABLES
 from bench.report import StaleError, report
 from bench.runner import Places, run
-from normbank.cli import READER_LEFT
 from normbank.errors import UserError
 
 
@@ -35,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except BrokenPipeError:  # the reader of our output has left, which is its right
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # where Python will flush the rest to
+        from normbank.cli import READER_LEFT  # the command line's libraries are not for every start
+
         return READER_LEFT
     except KeyboardInterrupt:
         print("\nbench: interrupted. The same command goes on where it was.", file=sys.stderr)

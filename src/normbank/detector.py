@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple, get_args, get_type_hints, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ _MEMBERS: dict[str, tuple[type, ...]] = {
     "image.fit": (str,),
     "map_scale": (int, float),
 }
-_CHOICES: dict[str, tuple[Any, ...]] = {"image.bits": (8, 16), "image.fit": ("stretch", "pad", "crop")}
+_CHOICES = {f"image.{name}": get_args(kind) for name, kind in get_type_hints(ImageSpec).items() if get_args(kind)}
 # What the graph gives, by name: the fields of `Outputs` in order, then what they are made of.
 OUTPUTS, PARTS_OUTPUT = ["pred_score", "anomaly_map", "reconstruction"], "parts"
 

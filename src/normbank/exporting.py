@@ -11,9 +11,9 @@ from .detector import Detector
 
 
 def export_files(detector: Detector, out: Path) -> list[Path]:
-    """Write `out/model.onnx` and `out/manifest.json`; BundleError where the folder cannot be written,
-    UserError where it holds files of these names that are no earlier export.
+    """Write `out/model.onnx` and `out/manifest.json`.
 
+    BundleError where the folder cannot be written, UserError where it holds such files that are no earlier export.
     The graph takes `image` [N, S, S, C] uint8 or uint16 and gives `pred_score` [N], `anomaly_map` [N, 1, S, S],
     `reconstruction` [N, S, S, C] and `parts` [N, P, S, S], what the map is the sum of; the threshold is
     `calibration.threshold` in the manifest.
@@ -24,7 +24,7 @@ def export_files(detector: Detector, out: Path) -> list[Path]:
     }
     ensure_no_loss(out / "manifest.json", b'{\n "format_version": ')
     if (out / "model.onnx").exists() and not (out / "manifest.json").exists():
-        ensure_no_loss(out / "model.onnx", b"\0")  # as none begins: it is another's
+        ensure_no_loss(out / "model.onnx", b"")  # another's
     for name, content in parts.items():
         write_atomically(out / name, content)
     return [out / name for name in parts]

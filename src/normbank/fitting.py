@@ -97,8 +97,6 @@ def fit(
             came = "another training at work in it"
             raise TrainingError(problem(f"--out {str(out)!r}", expected="it free", came=came, do=do))
         _check_target(out, resume, overwrite)  # decoding takes minutes, in which another may have finished
-        if overwrite and (out / MODEL_FILE).exists():
-            write_atomically(out / RUN_FILE, UNFINISHED)
         return _train(config, dataset, prepared, identity, out, resume, quiet)
 
 
@@ -116,6 +114,8 @@ def _train(
         check_resumable(out / CHECKPOINT_FILE, identity, config.train, seen)
     if not quiet:
         _say_plan(config, prepared, seen, out, resume)
+    if not resume and (out / MODEL_FILE).exists():  # to be replaced: from here on it is not this run's
+        write_atomically(out / RUN_FILE, UNFINISHED)
     with Progress("training", config.train.steps, quiet=quiet) as progress:
         trained = optimise(config, seen, out / CHECKPOINT_FILE, identity=identity, resume=resume, progress=progress)
     if trained.network.bank is not None:

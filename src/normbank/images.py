@@ -132,21 +132,22 @@ def read_mask(path: str | Path, size: int, fit: Literal["stretch", "pad", "crop"
 
     Defective is what is above half of the mask's largest value: 1, 255 and the ripples of a JPEG are read right. Of a
     mask whose largest value is LABELS or less every value above 0 is, and of one with a palette every colour but black:
-    they number kinds. With `pad`, what lies outside
-    the image is good.
+    they number kinds. With `pad`, what lies outside the image is good.
     """
-    values = read(path).max(axis=2)
+    content = read_bytes(Path(path))
+    values = decode(content, str(path)).max(axis=2)
     largest = int(values.max())
-    whole = (values > (0 if largest <= LABELS or _has_palette(path) else largest / 2)).astype(np.uint8) * 255
+    numbers = largest <= LABELS or _has_palette(content, str(path))
+    whole = (values > (0 if numbers else largest / 2)).astype(np.uint8) * 255
     square = fit_square(whole[:, :, None], fit, edge=False)
     share = _resize_channel(square[:, :, 0].astype(np.float32), (size, size), Image.Resampling.BOX)
     return share >= 127.5
 
 
-def _has_palette(path: str | Path) -> bool:
-    if str(path).lower().endswith(".npy"):
+def _has_palette(content: bytes, name: str) -> bool:
+    if name.lower().endswith(".npy"):
         return False
-    with _QUIET, Image.open(path) as image:
+    with _QUIET, Image.open(io.BytesIO(content)) as image:
         return image.mode == "P"
 
 

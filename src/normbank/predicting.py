@@ -157,16 +157,17 @@ def score_all(
 
 def _check_outlets(outlets: Outlets) -> None:
     """What can be known to fail, and what would destroy something, before anything is opened."""
-    starts = {outlets.csv: ",".join(COLUMNS), outlets.jsonl: '{"path": '}
-    tables = [path for path in (outlets.csv, outlets.jsonl) if path]
-    if len(tables) == 2 and os.path.realpath(tables[0]) == os.path.realpath(tables[1]):
-        do = "Name another for one of them."
-        raise UserError(problem("--csv and --jsonl", expected="two files", came=f"{str(tables[0])!r} for both", do=do))
-    for path in tables:
+    starts = ((outlets.csv, ",".join(COLUMNS)), (outlets.jsonl, '{"path": '))
+    if outlets.csv and outlets.jsonl and os.path.realpath(outlets.csv) == os.path.realpath(outlets.jsonl):
+        do, came = "Name another for one of them.", f"{str(outlets.csv)!r} for both"
+        raise UserError(problem("--csv and --jsonl", expected="two files", came=came, do=do))
+    for path, start in starts:
+        if path is None:
+            continue
         if str(path) == "-":
             do = "Without --csv and --jsonl the rows go to standard output."
             raise UserError(problem("--csv and --jsonl", expected="a file", came="'-'", do=do))
-        ensure_no_loss(path, starts[path].encode())
+        ensure_no_loss(path, start.encode())
     for folder in (outlets.maps, outlets.overlays):
         if folder:
             _make_folder(folder)

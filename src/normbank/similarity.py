@@ -66,10 +66,8 @@ def gradient_magnitude(x: Tensor) -> Tensor:
 def gradient_error(x: Tensor, y: Tensor, *, scales: int = 3) -> Tensor:
     """1 - gradient magnitude similarity, the mean of the scales (Zavrtanik et al. 2021).
 
-    [B, C, H, W] twice -> [B, 1, H, W].
-
-    x, y in [0, 1]; the result lies in [0, 1], 0 where the edges are equally strong at all scales. The smaller maps are
-    brought to full size by linear interpolation.
+    x, y [B, C, H, W] in [0, 1] -> [B, 1, H, W] in [0, 1], 0 where the edges are equally strong at all scales. The
+    smaller maps are brought to full size by linear interpolation.
     """
     height, width = x.shape[-2:]
     maps = gradient_differences(x, y, scales)

@@ -55,13 +55,14 @@ def list_images(folder: Path, *, without: Collection[Path] = ()) -> Listing:
 def ensure_no_loss(path: Path, start: bytes) -> None:
     """UserError where results would replace what is not an earlier file of theirs, which begins with `start`.
 
-    A name mistyped, `--csv *.png`, the very table that lists the images. An empty file holds nothing to lose.
+    With an empty `start` none is. A name mistyped, `--csv *.png`, the very table that lists the images. An empty file
+    holds nothing to lose.
     """
     if not path.is_file():
         return
     try:
         with path.open("rb") as file:
-            found = file.read(len(start))
+            found = file.read(len(start) or 1)
     except OSError:
         return  # whoever writes there says why it cannot be done
     if not start.startswith(found):
