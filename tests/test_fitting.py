@@ -593,6 +593,18 @@ def test_replacing_that_was_interrupted_before_a_checkpoint_is_not_finished(
     assert "curve" in json.loads(model.with_name(RUN_FILE).read_text(encoding="utf-8"))
 
 
+def test_replacing_that_is_refused_leaves_what_is_there(
+    tmp_path: Path, cheap: Cheap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = good(tmp_path / "data", 12)
+    model = cheap(dataset, tmp_path / "run")
+    before = model.read_bytes(), model.with_name(RUN_FILE).read_bytes()
+    monkeypatch.setattr(machine, "cpu_count", lambda: 1)
+    with pytest.raises(TrainingError, match=r"train\.threads: expected at most 8"):
+        cheap(dataset, tmp_path / "run", tiny_config(train__threads=9), overwrite=True, quiet=False)
+    assert before == (model.read_bytes(), model.with_name(RUN_FILE).read_bytes())
+
+
 def test_what_another_finished_meanwhile_is_not_replaced(tmp_path: Path, cheap: Cheap) -> None:
     dataset, real = good(tmp_path / "data", 12), fitting.prepare
 
