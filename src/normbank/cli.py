@@ -146,7 +146,7 @@ def train(
         config = _config(PRESET_FOR_GPU, set_, seed)
     from .fitting import fit
 
-    _note(f"{dataset.name}: {dataset.format} layout, {len(dataset.train)} good images to train on")
+    _note(f"{dataset.name}: {dataset.format} layout, {len(dataset.train)} files of good images for training")
     with _interruptible(f"The last checkpoint, if it came to one, is in {out}; go on with --resume."):
         path = fit(config, dataset, out, resume=resume, overwrite=overwrite, strict=strict)
     print(path)

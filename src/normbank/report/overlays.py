@@ -8,7 +8,7 @@ puts the brightest pixels of good images at the middle of the scale.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -68,15 +68,13 @@ def top_of_each(layers: Iterable[Layer]) -> dict[str, float]:
     return {name: top or 1.0 for name, top in tops.items()}
 
 
-def colour_scale(good_peaks: Iterable[float], other_peaks: Iterable[float] = ()) -> float:
+def colour_scale(good_peaks: Sequence[float]) -> float:
     """The one scale of a run, from the largest map value of each good image: 99.5th percentile / GOOD_PEAK.
 
-    Without good images, the 99.5th percentile of `other_peaks`; 1.0 where neither gives a positive number.
+    1.0 where that is no positive number.
     """
-    for peaks, share in ((list(good_peaks), GOOD_PEAK), (list(other_peaks), 1.0)):
-        if peaks and (top := float(np.percentile(peaks, 99.5))) > 0:
-            return top / share
-    return 1.0
+    top = float(np.percentile(good_peaks, 99.5)) if good_peaks else 0.0
+    return top / GOOD_PEAK if top > 0 else 1.0
 
 
 def heat(anomaly_map: NDArray[np.floating[Any]], scale: float) -> Rgb:

@@ -19,11 +19,10 @@ from ..data.samples import Sample
 from ..errors import ImageError
 from ..evaluation import Evaluation, Scored
 from . import plots
-from .overlays import Layer, Rgb, colour_scale, encode, heat, outline, overlay, resized, to_rgb, top_of_each
+from .overlays import Layer, Rgb, encode, heat, outline, overlay, resized, to_rgb, top_of_each
 from .reading import how_it_judges
 
 SHOWN = 8  # cards a gallery
-PEEKED = 100  # good images looked at for the colour scale, at most
 SKIPS_SHOWN = 200
 _LARGE, _SMALL = (256, 384), (192, 256)  # long side of a picture on the page and of a part of the map, pixels
 _TINY = 64  # images up to this side are enlarged pixel by pixel
@@ -101,15 +100,13 @@ class Gallery:
         return self.title.lower().replace(" ", "-")
 
 
-def write_report(evaluation: Evaluation, examine: Examine, out: Path | str, *, scale: float | None = None) -> Path:
+def write_report(evaluation: Evaluation, examine: Examine, out: Path | str, *, scale: float) -> Path:
     """Write `index.html` into the folder `out` and return its path.
 
-    `examine` is called for the images shown and, unless `scale` gives the heat maps' one colour scale, for up to 100
-    good ones to find it. An image it cannot read (ImageError) keeps its card, with the reason. UserError names an `out`
-    that cannot be written.
+    `examine` is called for the images shown; `scale` is the one colour scale of their heat maps, as `colour_scale`
+    gives it. An image that cannot be read (ImageError) keeps its card, with the reason. UserError names an `out` that
+    cannot be written.
     """
-    is_ours = scale is None
-    scale = _scale_of(evaluation, examine) if scale is None else scale
     drawn = _Drawing(examine, scale, _root(evaluation.scored))
     galleries = [drawn.gallery(*spec) for spec in _galleries(evaluation)]
     text = _template().render(
@@ -126,7 +123,6 @@ def write_report(evaluation: Evaluation, examine: Examine, out: Path | str, *, s
         number=number,
         legend=_legend(),
         scale=number(scale),
-        scale_is_ours=is_ours and evaluation.counts.get("good", 0) > 0,
         has_threshold=evaluation.threshold is not None,
         how=how_it_judges(evaluation.context),
         skipped=[(drawn.shown(path), plain(reason)) for path, reason in evaluation.skipped[:SKIPS_SHOWN]],
@@ -322,26 +318,6 @@ def _page_size(height: int, width: int, *, sides: tuple[int, int] = _LARGE) -> t
     (smallest, largest), side = sides, max(height, width)
     factor = min(1.0, largest / side) if side >= smallest else float(-(-smallest // side))
     return max(1, round(height * factor)), max(1, round(width * factor))
-
-
-def _scale_of(evaluation: Evaluation, examine: Examine) -> float:
-    """`colour_scale` of up to 100 good images, evenly spread over their ranking; without good ones, of the others."""
-    good, bad = _split(evaluation.scored)
-    good_peaks = list(_peaks(_spread(_by_score(good)), examine))
-    return colour_scale(good_peaks, [] if good_peaks else _peaks(_spread(_by_score(bad)), examine))
-
-
-def _peaks(images: Iterable[Scored], examine: Examine) -> Iterable[float]:
-    for scored in images:
-        try:
-            yield float(examine(scored.sample).anomaly_map.max())
-        except ImageError:
-            continue  # its card says so, if it has one
-
-
-def _spread(images: Sequence[Scored]) -> list[Scored]:
-    places = np.linspace(0, len(images) - 1, min(len(images), PEEKED)).round().astype(int)
-    return [images[place] for place in places]
 
 
 def _split(scored: Iterable[Scored]) -> tuple[list[Scored], list[Scored]]:
