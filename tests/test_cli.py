@@ -428,7 +428,7 @@ def test_train_on_a_hostile_folder_then_use_it(run, tmp_path, monkeypatch):
     arguments = ("train", tmp_path / "hostile", "--out", tmp_path / "out", *SMALL, "--seed", 3)
     came = run(*arguments)
     assert (came.code, came.out) == (0, f"{tmp_path / 'out' / 'model.nbk'}\n"), came
-    assert f"hostile: folder layout, {len(fates) - 3} files of good images for training" in came.err  # three are no files
+    assert f"hostile: folder layout, {len(fates) - 3} files of good images for training" in came.err  # 3 are none
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     assert {Path(name).name for name, _ in record["data"]["skipped"]} == broken
     for name in broken:
