@@ -155,7 +155,7 @@ def small() -> Config:
     """Ours for two CPU cores: as `standard`, with a quarter of the paper's channels and of the training.
 
     Source: docs/method.md, "Beyond the paper". Choices were made on defects made on held-out good images.
-    Expected: MVTec bottle 99.9 / 98.7, transistor 99.3 / 97.6 (image / pixel AUROC, %; three seeds; bench/README.md).
+    Expected: MVTec bottle 99.9 / 98.8, transistor 99.3 / 97.6 (image / pixel AUROC, %; three seeds; bench/README.md).
     Time: 600 steps of 8 images, about 15 minutes on two CPU cores without bfloat16 and AVX-512; less on others.
     Command: normbank train mvtec_ad/bottle --out runs/bottle --preset small
     """
