@@ -25,8 +25,8 @@ ABOUT = (
 
 
 def demo_config(quick: bool = False) -> Config:
-    """`fast` at the size of the photographs' crops; a third of its steps for a quick look."""
-    return preset("fast", {"data.size": SIZE, **({"train.steps": 20} if quick else {})})
+    """`fast` at the size of the photographs' crops; longer, so that there is a reconstruction to look at."""
+    return preset("fast", {"data.size": SIZE, "train.steps": 20 if quick else 100})
 
 
 def run_demo(out: Path, *, quick: bool = False, say: Callable[[str], None] = print) -> Path:
