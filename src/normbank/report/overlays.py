@@ -1,8 +1,8 @@
 """Heat maps over images, with numpy and Pillow only: `normbank predict --overlays` needs no plotting library.
 
 One colour scale serves every image of a report or a run: 0 is the dark end, `scale` and above the light end. Nothing
-is stretched per image, so two heat maps can be compared and a good image stays calm. The default, `colour_scale`,
-puts the brightest pixels of good images at the middle of the scale.
+is stretched per image, so two heat maps can be compared and a good image stays calm. `colour_scale` puts
+the brightest pixels of good images at the middle of the scale.
 """
 
 from __future__ import annotations
