@@ -26,7 +26,7 @@ LEGENDS = {
     "ablation": LEGEND,
     "mnist": (
         "Image AUROC in percent on the 10,000 test images, each digit as the normal one. A row changes what it names "
-        "and nothing else; those that end with a score judge the model of the row they begin with by it. sharp: "
+        "and nothing else; those that end with a score judge a model trained as the row they begin with by it. sharp: "
         "hard shrinkage, renormalised, temperature 0.02. The means are over the digits that every row has, and "
         "over all ten where a row has them; the seeds are those of the first."
     ),

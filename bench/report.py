@@ -144,7 +144,7 @@ what the paper prints for its method (Table I: image_AUROC, Table IV: pixel_AURO
 size. F1 max picks its threshold on the test set and is an upper bound. "brightness alone" is the image AUROC of the
 mean brightness, without any model: a control.
 
-No epoch, sign or threshold is chosen on test images. Some choices are not quite blind ([the log](LOG.md) has each):
+No epoch, sign or threshold is chosen on test images. Some choices are not quite blind ([the log](LOG.md) has most):
 
 - `paper-small` reads its memory with hard shrinkage and renormalisation: that follows short trials scored on the
   test images of MVTec bottle.
