@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except BrokenPipeError:  # the reader of our output has left, which is its right
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # where Python will flush the rest to
-        from normbank.cli import READER_LEFT  # the command line's libraries are not for every start
+        from normbank.endings import READER_LEFT  # the command line's libraries are not for every start
 
         return READER_LEFT
     except KeyboardInterrupt:

@@ -35,7 +35,7 @@ def mask_of(sample: Sample, spec: ImageSpec) -> Array | None:
     if not sample.label:
         return np.zeros((spec.size, spec.size), bool)
     try:
-        mask = images.read_mask(sample.mask, spec.size, spec.fit) if sample.mask else None
+        mask = images.read_mask(sample.mask, spec.size, spec.fit, sample.path) if sample.mask else None
     except ImageError:  # `normbank evaluate` lists it
         return None
     return mask if mask is not None and mask.any() else None

@@ -14,7 +14,7 @@ from typing import Any
 
 import typer.main
 
-from normbank import cli, config, presets
+from normbank import cli, config, endings, presets
 
 PAGE = Path(__file__).resolve().parent / "commands.md"
 
@@ -31,10 +31,10 @@ _EXIT_CODES = f"""## Exit codes
 | --- | --- |
 | 0 | done |
 | 1 | a fault of ours, with a traceback: please report it |
-| {cli.MISTAKE} | a mistake in what was given: one message says what was expected, what came and what to do |
-| {cli.ANOMALY_FOUND} | `normbank predict --fail-on-anomaly`: an image is anomalous |
-| {cli.INTERRUPTED}, {cli.TERMINATED} | ended by Ctrl-C or by SIGTERM; a message says what is left |
-| {cli.READER_LEFT} | the reader of the output left before the end |
+| {endings.MISTAKE} | a mistake in what was given: one message says what was expected, what came and what to do |
+| {endings.ANOMALY_FOUND} | `normbank predict --fail-on-anomaly`: an image is anomalous |
+| {endings.INTERRUPTED}, {endings.TERMINATED} | ended by Ctrl-C or by SIGTERM; a message says what is left |
+| {endings.READER_LEFT} | the reader of the output left before the end |
 """
 
 _SETTINGS = """## Settings

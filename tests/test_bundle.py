@@ -237,6 +237,14 @@ def test_pipes_and_devices_are_written_to_not_replaced(tmp_path):
         write_atomically(Path("/dev/full"), b"x")
 
 
+def test_what_is_printed_after_it_does_not_lie_over_it(tmp_path):
+    code = "from pathlib import Path; from normbank.bundle import write_atomically as w; "
+    code += "print('first'); w(Path('/dev/stdout'), b'second\\n'); print('third')"
+    with open(tmp_path / "out", "wb") as out:
+        assert subprocess.run([sys.executable, "-c", code], stdout=out, timeout=30).returncode == 0
+    assert (tmp_path / "out").read_text() == "first\nsecond\nthird\n"
+
+
 def test_ensure_writable_says_so_early_and_leaves_nothing(path, tmp_path):
     before = path.read_bytes()
     ensure_writable(path)

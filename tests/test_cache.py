@@ -186,6 +186,31 @@ def test_where_the_cache_is(monkeypatch, tmp_path):
     assert default_folder() == tmp_path / "home" / ".cache" / "normbank"
 
 
+def test_a_user_without_a_home_does_without_a_cache(monkeypatch, sample):
+    for name in ("NORMBANK_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("Could not determine home directory")))
+    found, _ = open_cache().load(sample, SPEC)
+    assert np.array_equal(found, images.load(sample.path, SPEC))
+    assert open_cache().usage() == (0, 0)
+    open_cache().trim()
+    monkeypatch.setenv("NORMBANK_CACHE", "/somewhere")
+    assert default_folder() == Path("/somewhere")
+
+
+def test_a_home_one_may_not_look_into_does_not_stop_the_run(monkeypatch, sample):
+    real = os.stat
+
+    def stat(path, *more, **named):
+        if str(path).startswith("/root/closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *more, **named)
+
+    monkeypatch.setattr(os, "stat", stat)
+    monkeypatch.setenv("NORMBANK_CACHE", "/root/closed/normbank")
+    assert np.array_equal(open_cache().load(sample, SPEC)[0], images.load(sample.path, SPEC))
+
+
 # ---------------------------------------------------------------- bounds
 
 

@@ -21,6 +21,7 @@ from tiny import SETTINGS, defective, make_tiny, save, weave
 import normbank
 from normbank import cli
 from normbank.bundle import Bundle, read_bundle, write_bundle
+from normbank.data.files import DRAWN
 from normbank.progress import Progress, printable
 
 COMMANDS = ["demo", "train", "evaluate", "predict", "export", "info", "doctor", "data download", "data cache"]
@@ -160,7 +161,7 @@ def test_predict_tells_a_line_for_every_image(run, tiny_model, images):
     assert rows[2][2] == "p=0.0769"
     assert float(rows[2][0]) == pytest.approx(normbank.load(tiny_model).predict(images / "c.png").score, rel=1e-4)
     skipped, tally = came.err.splitlines()
-    assert re.fullmatch(r"skipped '.*two\\nlines.png': is not an image of a known format, .*", skipped)
+    assert re.fullmatch(r"skipped '.*two\\nlines.png': is not an image of a known format .*", skipped)
     assert re.fullmatch(r"3 scored, [123] anomalous, 1 could not be used", tally)
 
 
@@ -170,8 +171,8 @@ def test_predict_into_files_prints_no_rows(run, tiny_model, images, tmp_path):
     assert (came.code, came.out) == (0, "")
     assert paths_in(tmp_path / "o.csv") == sorted(images.iterdir())
     assert len((tmp_path / "o.jsonl").read_text().splitlines()) == 3
-    assert {path.name for path in (tmp_path / "maps").iterdir()} == {"a.png.npy", "b.png.npy", "c.png.npy"}
-    assert {path.name for path in (tmp_path / "heat").iterdir()} == {"a.png.png", "b.png.png", "c.png.png"}
+    assert {path.name for path in (tmp_path / "maps").iterdir()} == {DRAWN, "a.png.npy", "b.png.npy", "c.png.npy"}
+    assert {path.name for path in (tmp_path / "heat").iterdir()} == {DRAWN, "a.png.png", "b.png.png", "c.png.png"}
 
 
 def test_predict_without_a_threshold_says_so(run, without_threshold, images):
@@ -320,7 +321,7 @@ def test_predict_leaves_its_own_heat_maps_alone(run, tiny_model, tmp_path):
         came = run("predict", tiny_model, heat, option, heat)
         assert came.code == 2
         assert f"normbank: {str(heat)!r}: expected a folder that is only read, got one to write into" in came.err
-    assert [path.name for path in heat.iterdir()] == ["a.png.png"]
+    assert sorted(path.name for path in heat.iterdir()) == [DRAWN, "a.png.png"]
 
 
 # ---------------------------------------------------------------- the user's mistakes
@@ -655,6 +656,39 @@ def test_no_names_at_all_are_no_error(tiny_model):
     process = separate("predict", tiny_model, stdin=subprocess.DEVNULL)
     assert process.communicate(timeout=30) == ("", "0 scored, 0 anomalous, 0 could not be used\n")
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 40.2 GiB for an array"),
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:1] . DefaultCPUAllocator: can't allocate memory: 4 TB.\nmore"),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    ],
+)
+def test_too_little_memory_is_told_in_words(run, monkeypatch, tmp_path, error):
+    def load(*_):
+        raise error
+
+    monkeypatch.setattr(normbank.detector, "load", load)
+    came = run("info", tmp_path / "model.nbk")
+    first = (str(error) or "MemoryError").splitlines()[0].rstrip(".")
+    assert came.code == 2
+    assert came.err == (
+        f"normbank: there is not enough memory: {first}. "
+        "Less does with a smaller data.size, train.batch_size or model.widths; in use, with --batch 1.\n"
+    )
+
+
+def test_any_other_fault_of_ours_is_not_hidden(monkeypatch, tmp_path):
+    def load(*_):
+        raise RuntimeError("a memory of something else")
+
+    monkeypatch.setattr(normbank.detector, "load", load)
+    monkeypatch.setattr(sys, "argv", ["normbank", "info", str(tmp_path)])
+    with pytest.raises(RuntimeError, match="something else"):
+        cli.main()
 
 
 def test_results_can_be_written_to_standard_output(tiny_model, tiny_data):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pickle
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -60,6 +61,7 @@ from normbank.detector import load
 took = time.perf_counter() - start
 found = normbank.load(sys.argv[1]).predict(sys.argv[2])
 import json
+import pickle
 print(json.dumps([took, found.score, sorted({name.partition(".")[0] for name in sys.modules})]))
 """
 
@@ -151,6 +153,22 @@ def test_something_else_altogether_is_named_by_its_type(detector):
 
 
 # ---------------------------------------------------------------- what it gives
+
+
+def test_a_generator_is_for_stream_and_a_pillow_image_no_array(detector):
+    for source, kind in ((iter([weave(1)]), "list_iterator"), (Image.fromarray(weave(1)), "Image")):
+        with pytest.raises(ImageError, match=rf"'{kind}': expected a path or an array"):
+            detector.predict(source)
+
+
+def test_one_map_that_is_kept_keeps_no_batch(detector):
+    found = detector.predict([weave(1), weave(2)])
+    assert all(one.anomaly_map.base is None for one in found)
+
+
+def test_errors_cross_from_one_process_to_another():
+    error = pickle.loads(pickle.dumps(ImageError("a.png", "is empty")))
+    assert (error.path, error.reason, str(error)) == ("a.png", "is empty", "'a.png': is empty")
 
 
 def test_a_prediction_holds_raw_numbers(detector):

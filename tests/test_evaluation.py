@@ -184,6 +184,9 @@ def test_where_the_split_is_ours_every_good_image_is_tested(detector, tmp_path):
     assert len(dataset.train) == 8
     assert {sample.name for sample in to_test(dataset)} == {str(path) for path in tmp_path.rglob("*.png")}
     assert evaluate(detector, dataset).counts["good"] == 10
+    for left in range(1, 10):
+        (tmp_path / "good" / f"{left}.png").unlink()
+    assert evaluate(detector, open_dataset(tmp_path, SETTINGS)).counts["good"] == 1
 
 
 def test_nothing_left_to_test(detector, tiny_data):
@@ -257,6 +260,28 @@ def test_an_empty_mask_is_told_and_its_pixels_do_not_count(detector, data):
         ("spot", "000.png"), ("spot", "001.png")
     }]  # fmt: skip
     assert found.metrics["pixel_AUROC"] == pytest.approx(figures(*by_hand(detector, others))["pixel_AUROC"], abs=1e-6)
+
+
+def test_a_mask_of_another_shape_is_told_and_its_pixels_do_not_count(detector, data):
+    path = data / "ground_truth" / "spot" / "001_mask.png"
+    save(path, images.read(path)[:40, :, 0])
+    found = judged(detector, data)
+    said = "is 64 x 40 pixels, its image 64 x 64: expected the same shape, drawn on the image as it is shown"
+    assert found.skipped == ((str(path), f"{said} (the image is scored, its pixels are not)"),)
+    assert found.counts["with_mask"] == 5
+    with pytest.raises(ImageError, match=r"001_mask\.png': is 64 x 40 pixels"):
+        judged(detector, data, strict=True)
+
+
+def test_names_in_the_json_are_relative_to_the_folder_of_a_table(detector, data):
+    table = data / "all.csv"
+    rows = [f"{path.relative_to(data).as_posix()},{int('good' not in path.parts)},test" for path in
+            sorted((data / "test").rglob("*.png"))]  # fmt: skip
+    table.write_text("\n".join(["image_path,label_index,split", *rows]))
+    (data / "test" / "good" / "000.png").write_bytes(b"")
+    values = judged(detector, table).to_dict(str(table))
+    assert {one["name"] for one in values["scored"]} < {row.partition(",")[0] for row in rows}
+    assert [name for name, _ in values["skipped"]] == ["test/good/000.png"]
 
 
 def test_a_broken_mask_is_told_and_strict_stops_at_it(detector, data):

@@ -23,7 +23,7 @@ from normbank.calibration import Calibration
 from normbank.config import Config
 from normbank.data.open import open_dataset
 from normbank.data.samples import Dataset, Sample
-from normbank.errors import BundleError, DataError, ParityError, TrainingError
+from normbank.errors import BundleError, DataError, ParityError, TrainingError, UserError
 from normbank.export import weights_of
 from normbank.fitting import CHECKPOINT_FILE, MODEL_FILE, RUN_FILE, fit, prepare
 from normbank.model.network import build
@@ -577,6 +577,30 @@ def test_a_finished_model_is_replaced_only_when_asked(tmp_path: Path, cheap: Che
     assert read_bundle(cheap(dataset, tmp_path / "run", other, overwrite=True)).weights != before
 
 
+def test_a_run_json_of_someone_else_is_replaced_only_when_asked(tmp_path: Path, cheap: Cheap) -> None:
+    dataset, run = good(tmp_path / "data", 12), tmp_path / "run" / RUN_FILE
+    run.parent.mkdir()
+    run.write_text('{"mine": 1}')
+    with pytest.raises(UserError, match=r"run\.json': expected a new file, or earlier results of this kind"):
+        cheap(dataset, run.parent)
+    assert run.read_text() == '{"mine": 1}'
+    cheap(dataset, run.parent, overwrite=True)
+    (run.parent / MODEL_FILE).unlink()  # what is left is a record of ours
+    assert cheap(dataset, run.parent).is_file()
+
+
+def test_all_folders_that_are_taken_for_good_are_named(tmp_path: Path) -> None:
+    for number in range(70):
+        save(tmp_path / "parts" / ("ok" if number % 7 else "scratched") / f"{number}.png", weave(number))
+    config = tiny_config()
+    (remark,) = prepare(config, open_dataset(tmp_path / "parts", config.data)).remarks
+    assert remark.startswith(
+        "all images below are taken for good, whatever folder they are in: ok (60), scratched (10)."
+    )
+    named = open_dataset(tmp_path / "parts", config.data.model_copy(update={"normal_dir": "ok"}))
+    assert not any("taken for good" in remark for remark in prepare(config, named).remarks)
+
+
 def test_replacing_that_was_interrupted_before_a_checkpoint_is_not_finished(
     tmp_path: Path, cheap: Cheap, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -636,6 +660,11 @@ def test_a_demonstration_replaces_no_training_that_is_none_of_its_own(
     with pytest.raises(OtherRunError, match="was made with other settings or images"):
         demo.run_demo(tmp_path / "runs", quick=True, say=lambda line: None)
     assert model.read_bytes() == before
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "index.html").write_text("<html>my own")
+    with pytest.raises(UserError, match=r"index\.html': expected a new file, or earlier results"):
+        demo.run_demo(tmp_path / "web", quick=True, say=lambda line: None)
+    assert [path.name for path in (tmp_path / "web").iterdir()] == ["index.html"]
 
 
 def test_resume_and_overwrite_contradict_each_other(tmp_path: Path, cheap: Cheap) -> None:

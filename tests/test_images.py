@@ -1,3 +1,4 @@
+import io
 import os
 import struct
 import subprocess
@@ -291,6 +292,40 @@ def test_16_bit_grey_tiff_of_both_byte_orders(order):
     assert np.array_equal(decode(tiff16(pixels, order=order), "x.tiff"), pixels)
 
 
+def test_16_bit_grey_of_which_0_is_white():
+    tifffile = pytest.importorskip("tifffile")
+    pixels, buffer = deep((20, 30)), io.BytesIO()
+    tifffile.imwrite(buffer, pixels, photometric="miniswhite")
+    assert np.array_equal(decode(buffer.getvalue(), "x.tiff")[..., 0], 65535 - pixels)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_16_bit_colour_in_planes_is_not_read_as_something_else(tmp_path, channels, compression):
+    tifffile = pytest.importorskip("tifffile")
+    path = tmp_path / "planes.tif"
+    planes = deep((channels, 20, 30))
+    tifffile.imwrite(path, planes, photometric="rgb", planarconfig="separate", compression=compression)
+    for reading in (read, probe):
+        with pytest.raises(ImageError, match=rf"planes\.tif.*{channels} channels of 16 bits, each in a plane.*\.npy"):
+            reading(path)
+    tifffile.imwrite(path, (planes >> 8).astype(np.uint8), photometric="rgb", planarconfig="separate")
+    assert np.array_equal(read(path), np.moveaxis(planes >> 8, 0, 2)[..., :3])
+
+
+def test_a_bmp_of_16_bits_a_pixel_has_8_bits_a_value(tmp_path):
+    """Five bits of red, six of green, five of blue, as cameras write it."""
+    header = struct.pack("<2sIHHI", b"BM", 14 + 40 + 12 + 8, 0, 0, 14 + 40 + 12)
+    header += struct.pack("<IiiHHIIiiII", 40, 2, 2, 1, 16, 3, 8, 0, 0, 0, 0)
+    masks = struct.pack("<III", 0xF800, 0x07E0, 0x001F)
+    rows = struct.pack("<HHHH", 0xFFFF, 0xF800, 0x07E0, 0x001F)  # from the bottom up
+    (tmp_path / "x.bmp").write_bytes(header + masks + rows)
+    assert probe(tmp_path / "x.bmp") == (3, 8)
+    came = read(tmp_path / "x.bmp")
+    assert came.dtype == np.uint8
+    assert came.tolist() == [[[0, 255, 0], [0, 0, 255]], [[255, 255, 255], [255, 0, 0]]]
+
+
 @pytest.mark.parametrize("order", "<>")
 def test_16_bit_colour_tiff_of_both_byte_orders(order):
     pytest.importorskip("cv2")
@@ -387,6 +422,19 @@ def test_fit_square_by_hand():
     square = wide[:, :2]
     for fit in ("pad", "crop", "stretch"):
         assert np.array_equal(fit_square(square, fit), square)
+
+
+def test_a_line_scan_is_padded_without_filling_the_memory():
+    """Its square would hold 6,400 million pixels."""
+    strip = np.zeros((400, 80_000, 1), np.uint8)
+    strip[:, 40_000:] = 200
+    square = fit_square(strip, "pad")
+    assert square.shape == (8192, 8192, 1)
+    assert set(np.unique(square[:, :4090])) == {0}
+    assert set(np.unique(square[:, 4100:])) == {200}
+    mask = fit_square(strip, "pad", edge=False)
+    assert (mask > 0).sum() == pytest.approx(41 * 4096, rel=0.01)
+    assert load(strip, ImageSpec(32, 1, 8, "pad")).mean() == pytest.approx(100, abs=3)
 
 
 @pytest.mark.parametrize("fit", ["stretch", "pad", "crop"])
@@ -572,6 +620,38 @@ def test_every_colour_of_a_palette_but_black_is_a_kind_of_defect(tmp_path):
     mask.putpalette([0, 0, 0, 128, 0, 0] + [0] * 18 + [64, 0, 0])  # as VOC numbers them
     mask.save(tmp_path / "m.png")
     assert np.array_equal(read_mask(tmp_path / "m.png", 16), kinds > 0)
+
+
+@pytest.mark.parametrize(
+    ("mask", "image"),
+    [((40, 20), (40, 20)), ((20, 10), (41, 20)), ((10, 10), (500, 497)), ((80, 40), (40, 20)), ((3, 2), (1024, 768))],
+)
+def test_a_mask_may_be_smaller_or_larger_than_its_image(tmp_path, mask, image):
+    for name, size in (("mask.png", mask), ("image.png", image)):
+        Image.new("L", size, 255).save(tmp_path / name)
+    assert read_mask(tmp_path / "mask.png", 8, image=tmp_path / "image.png").all()
+
+
+@pytest.mark.parametrize(("mask", "image"), [((48, 20), (48, 48)), ((20, 40), (40, 20)), ((256, 256), (1024, 768))])
+def test_a_mask_of_another_shape_is_not_that_of_its_image(tmp_path, mask, image):
+    for name, size in (("mask.png", mask), ("image.png", image)):
+        Image.new("L", size, 255).save(tmp_path / name)
+    said = rf"mask\.png.*is {mask[0]} x {mask[1]} pixels, its image {image[0]} x {image[1]}: expected the same shape"
+    with pytest.raises(ImageError, match=said):
+        read_mask(tmp_path / "mask.png", 8, image=tmp_path / "image.png")
+
+
+def test_a_mask_is_drawn_on_the_image_as_it_is_shown(tmp_path):
+    for kind in ("png", "jpg", "tiff"):
+        image = tmp_path / f"image.{kind}"
+        Image.new("L", (40, 20)).save(image, exif=orientation(6))
+        Image.new("L", (20, 40), 255).save(tmp_path / "mask.png")
+        assert images.stored_size(image) == ((40, 20) if kind == "png" else (20, 40))
+        assert read_mask(tmp_path / "mask.png", 8, image=image).all(), kind
+        Image.new("L", (40, 20), 255).save(tmp_path / "mask.png")
+        if kind != "png":  # where the header does not tell, what is stored is believed, too
+            with pytest.raises(ImageError, match="its image 20 x 40"):
+                read_mask(tmp_path / "mask.png", 8, image=image)
 
 
 def test_a_broken_mask_is_named(tmp_path):

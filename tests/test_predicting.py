@@ -19,6 +19,7 @@ from tiny import defective, save, weave
 import normbank
 from normbank import predicting
 from normbank.bundle import Bundle, read_bundle
+from normbank.data.files import DRAWN
 from normbank.detector import Detector
 from normbank.errors import BundleError, DataError, ImageError, UserError
 from normbank.predicting import COLUMNS, Outlets, Tally, Target, find_targets, score_all
@@ -51,7 +52,7 @@ def lines_of(path):
 
 
 def names(targets):
-    return [(str(target.path), str(target.relative)) for target in targets]
+    return [(target.name, str(target.relative)) for target in targets]
 
 
 # ---------------------------------------------------------------- names
@@ -163,7 +164,7 @@ def test_a_name_is_answered_when_it_has_come_not_when_the_stream_ends(detector, 
 def test_no_name_leads_out_of_the_output_folder(name, inside):
     ((path, relative),) = names(find_targets(["-"], io.BytesIO(name.encode())))
     assert relative == inside
-    assert path == str(Path(name))
+    assert path == name
 
 
 # ---------------------------------------------------------------- results
@@ -183,7 +184,7 @@ def test_csv_and_jsonl_hold_a_row_for_every_file(detector, folder, tmp_path):
             assert (line["threshold"], line["p_value"]) == (found.threshold, found.p_value)
             assert line["is_anomalous"] is found.is_anomalous
     broken = lines[1]
-    assert broken["error"] == "is not an image of a known format, whatever its name says"
+    assert broken["error"].startswith("is not an image of a known format (PNG, ")
     assert [broken[name] for name in COLUMNS[1:5]] == [None] * 4
     assert tally == Tally(scored=3, anomalous=sum(bool(line["is_anomalous"]) for line in lines), broken=1)
     assert lines[-1]["is_anomalous"] is True
@@ -195,7 +196,9 @@ def test_maps_are_the_raw_numbers_and_overlays_the_originals_size(detector, fold
     score_all(detector, find_targets([str(folder)]), outlets)
     expected = {"a.png", "long.png", "sub/b.png", "sub/spot.bmp"}
     for root, suffix in ((outlets.maps, ".npy"), (outlets.overlays, ".png")):
-        assert {str(path.relative_to(root)) for path in root.rglob("*.*")} == {name + suffix for name in expected}
+        assert {str(path.relative_to(root)) for path in root.rglob("*.*")} == {
+            DRAWN, *(name + suffix for name in expected)
+        }  # fmt: skip
     for name in expected:
         found = detector.predict(folder / name).anomaly_map
         kept = np.load(outlets.maps / f"{name}.npy", allow_pickle=False)
@@ -235,7 +238,7 @@ def test_the_same_stem_does_not_meet(detector, tmp_path):
     for suffix in ("png", "bmp", "tiff"):
         save(tmp_path / "in" / f"x.{suffix}", weave(len(suffix)))
     score_all(detector, find_targets([str(tmp_path / "in")]), Outlets(maps=tmp_path / "out"))
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["x.bmp.npy", "x.png.npy", "x.tiff.npy"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {DRAWN, "x.bmp.npy", "x.png.npy", "x.tiff.npy"}
 
 
 def test_outputs_stay_in_their_folder(detector, tmp_path, monkeypatch):
@@ -249,6 +252,31 @@ def test_outputs_stay_in_their_folder(detector, tmp_path, monkeypatch):
         [str(work / "maps/_../_../x.png.npy"), f"{work}/maps{tmp_path}/x.png.npy"]
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["work", "x.png"]
+
+
+def test_what_was_drawn_is_not_scored_next_time(detector, tmp_path):
+    folder = tmp_path / "in"
+    for name in ("x.png", "sub/y.png", "pictures/z.png"):
+        save(folder / name, weave(1))
+    outlets = Outlets(maps=folder / "results" / "maps", overlays=folder / "heat")
+    before = names(find_targets([str(folder)]))
+    assert score_all(detector, find_targets([str(folder)]), outlets).scored == 3
+    assert names(find_targets([str(folder)])) == before
+    assert len(names(find_targets([str(folder / "heat")]))) == 3  # where they are asked for
+    score_all(detector, find_targets([str(folder / "x.png")]), Outlets(overlays=folder / "pictures"))
+    assert str(folder / "pictures" / "z.png") in dict(names(find_targets([str(folder)])))  # it had images of its own
+
+
+def test_rows_have_the_names_that_were_given(detector, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("x.png", "sub/y.png"):
+        save(tmp_path / name, weave(1))
+    given = ["./x.png", "sub//y.png", ".//gone.png"]
+    outlets = Outlets(jsonl=tmp_path / "o.jsonl")
+    score_all(detector, find_targets(["-"], io.BytesIO("\n".join(given).encode())), outlets)
+    assert [row["path"] for row in lines_of(outlets.jsonl)] == given
+    score_all(detector, find_targets(given[:2]), outlets)
+    assert [row["path"] for row in lines_of(outlets.jsonl)] == given[:2]
 
 
 def test_a_link_among_the_outputs_is_replaced_not_followed(detector, tmp_path):
@@ -285,7 +313,7 @@ def test_names_with_anything_in_them_are_kept_to_the_byte(detector, tmp_path):
     for rows in (rows_of(outlets.csv), lines_of(outlets.jsonl)):
         assert [Path(row["path"]).name for row in rows] == odd
     score_all(detector, find_targets([str(tmp_path / "in")]), Outlets(maps=tmp_path / "flat"))
-    assert {path.name for path in (tmp_path / "flat").iterdir()} == {f"{name}.npy" for name in odd}
+    assert {path.name for path in (tmp_path / "flat").iterdir()} == {DRAWN, *(f"{name}.npy" for name in odd)}
 
 
 def test_names_as_long_as_they_can_be(detector, tmp_path):
@@ -294,9 +322,9 @@ def test_names_as_long_as_they_can_be(detector, tmp_path):
         save(tmp_path / "in" / name, weave(1))
     outlets = Outlets(maps=tmp_path / "maps", overlays=tmp_path / "heat")
     assert score_all(detector, find_targets([str(tmp_path / "in")]), outlets).scored == 3
-    assert len(list(outlets.maps.iterdir())) == len(list(outlets.overlays.iterdir())) == 3
+    assert len(list(outlets.maps.glob("*.npy"))) == len(list(outlets.overlays.glob("*.png"))) == 3
     (listed,) = names(find_targets(["-"], io.BytesIO(b"y" * 5000)))
-    assert score_all(detector, [Target(Path(listed[0]), Path(listed[1]))], outlets).broken == 1
+    assert score_all(detector, [Target(listed[0], Path(listed[1]))], outlets).broken == 1
 
 
 def test_a_hostile_folder_is_survived_and_each_fate_told(detector, tmp_path):
@@ -306,7 +334,7 @@ def test_a_hostile_folder_is_survived_and_each_fate_told(detector, tmp_path):
     found = {Path(line["path"]).name: bool(line["error"]) for line in lines_of(outlets.jsonl)}
     assert found == {name: fate == BROKEN for name, fate in fates.items()}
     assert tally.broken == sum(found.values())
-    assert len(list(outlets.overlays.iterdir())) == tally.scored == len(found) - tally.broken
+    assert len(list(outlets.overlays.glob("*.png"))) == tally.scored == len(found) - tally.broken
 
 
 # ---------------------------------------------------------------- streams and failures
@@ -318,7 +346,7 @@ def test_names_are_not_taken_ahead(detector):
     def ten_thousand():
         for number in range(10_000):
             taken.append(number)
-            yield Target(Path(f"/nowhere/{number}.png"), Path(f"{number}.png"))
+            yield Target(f"/nowhere/{number}.png", Path(f"{number}.png"))
 
     class Enough(Exception):
         pass
@@ -403,7 +431,7 @@ def test_a_full_disk_is_named(detector, folder, tmp_path):
     outlets = Outlets(csv=tmp_path / "o.csv", maps=tmp_path / "maps")
     with no_room(200), pytest.raises(BundleError, match=r"a.png.npy' cannot be written: File too large"):
         score_all(detector, targets, outlets)
-    assert list(outlets.maps.iterdir()) == []
+    assert [path.name for path in outlets.maps.iterdir()] == [DRAWN]
     assert rows_of(outlets.csv) == []
 
 

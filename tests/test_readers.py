@@ -326,12 +326,12 @@ def test_the_share_split_off(tmp_path: Path, share: float, split_off: int) -> No
     make(tmp_path, *(f"good/{n}.jpg" for n in range(10)), "defect/0.jpg")
     dataset = open_dataset(tmp_path, Data(test_share=share))
     assert (len(dataset.train), len(dataset.test) - 1) == (10 - split_off, split_off)
-    assert dataset.split_is_ours == (split_off > 0)
+    assert dataset.split_is_ours  # so that other good images than those trained on are tested
 
 
 def test_one_good_image_stays_for_training(tmp_path: Path) -> None:
     dataset = open_dataset(make(tmp_path, "good/0.png", "defect/0.jpg"))
-    assert (len(dataset.train), len(dataset.test), dataset.split_is_ours) == (1, 1, False)
+    assert (len(dataset.train), len(dataset.test), dataset.split_is_ours) == (1, 1, True)
 
 
 def test_the_split_depends_on_seed_and_names_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -423,11 +423,21 @@ def test_an_empty_folder_of_good_test_images(tmp_path: Path) -> None:
     assert "leave data.normal_test_dir out" in refused(tmp_path, Data(normal_test_dir="more"))
 
 
-@pytest.mark.parametrize("doubtful", ["Test", "ground_truth", "bad", "tile/defect"])
+@pytest.mark.parametrize("doubtful", ["Test", "ground_truth", "bad", "NOK", "reject", "tile/defect"])
 def test_a_tree_with_defects_is_not_taken_for_good_images(tmp_path: Path, doubtful: str) -> None:
     make(tmp_path, "ok/0.png", f"{doubtful}/sub/0.png")
     assert f"the sub-folder {doubtful!r}" in refused(tmp_path)
     assert len(open_dataset(tmp_path, Data(normal_dir=".")).train) == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "pooled"), [({}, True), ({"normal_dir": "."}, False), ({"normal_dir": "ok"}, False)]
+)
+def test_whether_anyone_said_where_the_good_images_are(tmp_path: Path, settings: dict[str, str], pooled: bool) -> None:
+    make(tmp_path, "ok/0.png", "other/1.png")
+    assert open_dataset(tmp_path, Data(**settings)).pooled == pooled
+    make(tmp_path, "good/2.png")
+    assert not open_dataset(tmp_path, Data(**settings)).pooled
 
 
 # --- csv ---
@@ -667,6 +677,13 @@ def test_oct_by_hand(tmp_path: Path) -> None:
     assert below(tmp_path, dataset.train) == ["Train/normal/a.jpeg", "Train/normal/b.jpeg"]
     assert [(s.label, s.kind) for s in dataset.test] == [(1, "CNV"), (1, "DRUSEN"), (0, "good")]
     assert all(sample.mask is None for sample in dataset.test)
+
+
+def test_a_tree_with_masks_is_not_taken_for_oct(tmp_path: Path) -> None:
+    """Which has none: they would be passed over without a word."""
+    make(tmp_path, "train/normal/0.png", "test/normal/1.png", "test/spot/2.png", "ground_truth/spot/2.png")
+    assert "the sub-folder 'ground_truth'" in refused(tmp_path)
+    assert open_dataset(tmp_path, Data(format="oct")).format == "oct"
 
 
 def test_oct_where_it_is_not(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ SEEN = 2  # pixels of the model's: smaller defects vanish
 LARGEST = 512  # data.size, above which tiles are advised rather than a larger one
 LONG = 15 * 60  # seconds of training, above which the preset that takes a minute is named
 
+FOLDERS = 8  # named, of those that were taken for good
 LOOKED_AT = 30  # images
 GRID, ANGLES = 16, 24  # cells a side; turns tried
 FAINT = 0.05  # of the range of values: an object stands out by more
@@ -46,6 +48,19 @@ def advise(pixels: Pixels, config: Config, original_sizes: Sequence[Size], held_
         found += [_on_reduction(width, height, name, config), _on_shape(original_sizes, name, config)]
         found.append(_on_enlargement(max(width, height), name, config))
     return [remark for remark in found if remark]
+
+
+def on_folders(names: Sequence[str]) -> list[str]:
+    """Which sub-folders were taken for good, of images with these names below the data set's folder; [] of one."""
+    counts = Counter(Path(name).parts[0] if len(Path(name).parts) > 1 else "." for name in names)
+    if len(counts) < 2:
+        return []
+    told = [f"{printable(folder)} ({count})" for folder, count in sorted(counts.items())]
+    more = f" and {len(told) - FOLDERS} more" if len(told) > FOLDERS else ""
+    return [
+        f"all images below are taken for good, whatever folder they are in: {', '.join(told[:FOLDERS])}{more}. "
+        "If one of these holds defects, data.normal_dir names the folder of the good ones"
+    ]
 
 
 def _on_number(count: int, config: Config, held_out: int) -> str | None:

@@ -14,6 +14,7 @@ import io
 import json
 import os
 import secrets
+import sys
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -60,7 +61,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     """
     with _failures_named(path):
         if _is_special(path):
-            path.write_bytes(content)
+            _write_through(path, content)
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         with _temporary(path.parent) as temporary:
@@ -69,6 +70,24 @@ def write_atomically(path: Path, content: bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
+
+
+def _write_through(path: Path, content: bytes) -> None:
+    """Standard output by its own descriptor: where it is a file, another one would write over what is printed."""
+    if not _is_stdout(path):
+        path.write_bytes(content)
+        return
+    if sys.stdout:
+        sys.stdout.flush()
+    with open(1, "wb", closefd=False) as file:
+        file.write(content)
+
+
+def _is_stdout(path: Path) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(1))
+    except OSError:  # it is closed, or there is nothing there
+        return False
 
 
 def ensure_writable(path: Path) -> None:

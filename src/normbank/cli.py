@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import os
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
-from typer.core import TyperGroup
 
+from .endings import ANOMALY_FOUND, MISTAKE, Commands, interruptible, note, stop
 from .errors import UserError, problem
 from .progress import printable
 
@@ -22,58 +18,9 @@ if TYPE_CHECKING:
     from .data.samples import Dataset
     from .detector import Detector
 
-MISTAKE, ANOMALY_FOUND = 2, 3
-INTERRUPTED, TERMINATED, READER_LEFT = (128 + number for number in (2, 15, 13))  # as the shell counts signals
-
-_REMEDIES = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "Free space"),
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "Mend the permissions, or name another place"),
-    errno.ENOTDIR: "Part of that path is a file: name another",
-    errno.EEXIST: "A file has that name: name another",
-    errno.EISDIR: "It is a folder: name a file",
-    errno.ENAMETOOLONG: "Name a shorter one",
-    errno.ENOENT: "It was there before, or is a link that leads nowhere: look",
-}
-
-
-class _Commands(TyperGroup):
-    """The commands, with one place where what goes wrong in them becomes a message and an exit code."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            result = super().invoke(ctx)
-            if sys.stdout:
-                sys.stdout.flush()
-            return result
-        except UserError as error:
-            _fail(str(error))
-        except BrokenPipeError:  # the reader of our output has left, which is its right
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # where Python will flush the rest to
-            raise typer.Exit(READER_LEFT) from None
-        except OSError as error:
-            if error.errno not in _REMEDIES:
-                raise
-            _fail(f"{error.filename or 'output'}: {error.strerror}. {_REMEDIES[error.errno]}, and run it again.")
-        except (KeyboardInterrupt, ImportError) as error:
-            if isinstance(error, ImportError) and not _stopped_by:  # with it, a library whose loading was interrupted
-                raise
-            what_is_left = error if isinstance(error, KeyboardInterrupt) else ""
-            _note(f"\nnormbank: interrupted. {what_is_left}".rstrip())
-            raise typer.Exit(_stopped_by.pop() if _stopped_by else INTERRUPTED) from None
-
-
-_stopped_by: list[int] = []  # the exit code of the signal that came
-
-
-def _stop(number: int, _: object) -> None:
-    """What `kill` and a shutdown ask for is what Ctrl-C asks for."""
-    _stopped_by.append(128 + number)
-    raise KeyboardInterrupt
-
-
 app = typer.Typer(
     name="normbank",
-    cls=_Commands,
+    cls=Commands,
     help="Learns what normal images look like from normal images alone; "
     "says how far a new image is from normal, and where.",
     no_args_is_help=True,
@@ -118,7 +65,7 @@ def demo(
     _prepare_for_training()
     from .demo import run_demo
 
-    with _interruptible("Run the same command again: finished parts are kept."):
+    with interruptible("Run the same command again: finished parts are kept."):
         run_demo(out, quick=quick, say=print)
 
 
@@ -146,8 +93,8 @@ def train(
         config = _config(PRESET_FOR_GPU, set_, seed)
     from .fitting import fit
 
-    _note(f"{dataset.name}: {dataset.format} layout, {len(dataset.train)} files of good images for training")
-    with _interruptible(f"The last checkpoint, if it came to one, is in {out}; go on with --resume."):
+    note(f"{dataset.name}: {dataset.format} layout, {len(dataset.train)} files of good images for training")
+    with interruptible(f"The last checkpoint, if it came to one, is in {out}; go on with --resume."):
         path = fit(config, dataset, out, resume=resume, overwrite=overwrite, strict=strict)
     print(path)
 
@@ -201,9 +148,9 @@ def predict(
     stdin = _stdin(explicit=bool(paths)) if not paths or "-" in paths else None
     targets = find_targets(paths or ["-"], stdin, null=null, without=[one for one in (maps, overlays) if one])
     show = _show_broken if csv or jsonl else _show_row
-    with _interruptible("What was scored so far is written."):
+    with interruptible("What was scored so far is written."):
         tally = score_all(detector, targets, outlets, strict=strict, show=show, batch_size=batch)
-    _note(f"{tally.scored} scored, {tally.anomalous} anomalous, {tally.broken} could not be used")
+    note(f"{tally.scored} scored, {tally.anomalous} anomalous, {tally.broken} could not be used")
     if tally.broken and not tally.scored:
         raise UserError("none of the files could be scored; the reasons stand above.")
     if fail_on_anomaly and tally.anomalous:
@@ -257,12 +204,12 @@ def download(
     from .progress import Progress
 
     def accept(licence: str) -> bool:
-        _note(licence)
+        note(licence)
         if not yes and not (sys.stdin and sys.stdin.isatty()):
             raise UserError("the licence above has to be accepted before anything is fetched: repeat with --yes")
         return yes or _agrees("Do you accept this licence? [y/N] ")
 
-    with _interruptible("What came is kept; the same command goes on from there."), Progress("MB", 0) as shown:
+    with interruptible("What came is kept; the same command goes on from there."), Progress("MB", 0) as shown:
 
         def progress(done: int, total: int | None) -> None:
             shown.update_total(done // 10**6, total and total // 10**6)
@@ -289,36 +236,17 @@ def main() -> NoReturn:
     0 done, 2 the user's mistake (one message), 3 an anomaly where that was asked for, 1 a fault of ours; 130, 143 and
     141 where Ctrl-C, a termination or the reader of a pipe ended it.
     """
-    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGTERM, stop)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell may have us ignore it
-        signal.signal(signal.SIGINT, _stop)
+        signal.signal(signal.SIGINT, stop)
     if sys.stdout:  # a file name may hold what the encoding cannot; where it can, its very bytes are printed
         known = sys.stdout.encoding.lower() == "utf-8"
         sys.stdout.reconfigure(errors="surrogateescape" if known else "backslashreplace")  # type: ignore[union-attr]
     if any(word == "" or (word.startswith("--") and word.endswith("=")) for word in sys.argv):
-        _note("normbank: an empty argument: expected a value, got ''. Is a variable of the shell not set?")
+        note("normbank: an empty argument: expected a value, got ''. Is a variable of the shell not set?")
         sys.exit(MISTAKE)
     app(prog_name="normbank")
     sys.exit(0)
-
-
-def _fail(message: str) -> NoReturn:
-    _note(f"normbank: {message}")
-    raise typer.Exit(MISTAKE)
-
-
-def _note(text: str) -> None:
-    with contextlib.suppress(OSError):  # no one listens, or no one can
-        print(text, file=sys.stderr, flush=True)
-
-
-@contextlib.contextmanager
-def _interruptible(what_is_left: str) -> Iterator[None]:
-    """Where Ctrl-C comes, it is answered with what is left."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(what_is_left) from None
 
 
 def _agrees(question: str) -> bool:
@@ -395,4 +323,4 @@ def _show_row(row: dict[str, Any]) -> None:
 
 def _show_broken(row: dict[str, Any]) -> None:
     if row["error"]:
-        _note(f"skipped {printable(row['path'])}: {row['error']}")
+        note(f"skipped {printable(row['path'])}: {row['error']}")

@@ -10,11 +10,12 @@ from . import detector as detectors
 from .config import Config
 from .data.cache import open_cache
 from .data.demo import SIZE, make_demo
+from .data.files import ensure_no_loss
 from .data.open import open_dataset
 from .fitting import fit
 from .judging import judge
 from .presets import preset
-from .report.contents import Entry, write_contents
+from .report.contents import PAGE_START, Entry, write_contents
 from .training import OtherRunError
 
 TEXTURES = ("brick", "gravel", "grass")
@@ -34,6 +35,7 @@ def run_demo(out: Path, *, quick: bool = False, say: Callable[[str], None] = pri
 
     What an interrupted run finished is kept. Raises the classes of `errors`.
     """
+    ensure_no_loss(out / "index.html", PAGE_START)
     say("photographs: brick, gravel and grass from scikit-image; defects are drawn on parts that training never sees")
     again = (out / "data").exists()  # what lies beside it is of an earlier demonstration
     data = make_demo(out / "data")

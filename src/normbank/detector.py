@@ -86,7 +86,7 @@ class Detector:
 
         ImageError names the first image that cannot be used; `stream` goes on past such images.
         """
-        if isinstance(source, (str, Path, np.ndarray)):
+        if not isinstance(source, (list, tuple)):
             return self.predict([source])[0]
         return [_usable(result, place, len(source)) for place, result in enumerate(self.stream(source))]
 
@@ -152,7 +152,8 @@ class Detector:
 
     def _verdict(self, score: float, anomaly_map: NDArray[np.float32]) -> Prediction:
         known = self.calibration
-        return Prediction(score, known.threshold, known.p_value(score), known.is_anomalous(score), anomaly_map)
+        own = anomaly_map.copy()  # whoever keeps one map does not keep its batch
+        return Prediction(score, known.threshold, known.p_value(score), known.is_anomalous(score), own)
 
 
 def load(path: str | Path, threads: int = 0) -> Detector:

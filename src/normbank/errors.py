@@ -32,6 +32,9 @@ class ImageError(UserError):
         self.path = path
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type[ImageError], tuple[str, str]]:  # to cross from one process to another
+        return type(self), (self.path, self.reason)
+
 
 class BundleError(UserError):
     """A detector file is missing, damaged, or of an unknown version."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from . import images, machine, metrics
 from .data.cache import Cache, open_cache
+from .data.files import below
 from .data.loading import load_each
 from .data.samples import Dataset, Sample, Skipped, first_of
 from .detector import BATCH, Detector
@@ -69,11 +69,11 @@ class Evaluation:
     context: dict[str, Any]
 
     def to_dict(self, root: str) -> dict[str, Any]:
-        """All of it as JSON values; paths relative to the folder `root`, so that they mean the same elsewhere."""
+        """All of it as JSON values; paths relative to the data set at `root`, so that they mean the same elsewhere."""
         values = asdict(self)
         values["scored"] = [
             {
-                "name": os.path.relpath(one.sample.name, root),
+                "name": below(one.sample.name, root),
                 "label": one.sample.label,
                 "kind": one.sample.kind,
                 "score": one.score,
@@ -83,7 +83,7 @@ class Evaluation:
             }
             for one in self.scored
         ]
-        values["skipped"] = [[os.path.relpath(path, root), reason] for path, reason in self.skipped]
+        values["skipped"] = [[below(path, root), reason] for path, reason in self.skipped]
         return values
 
 
@@ -179,7 +179,7 @@ def _mask(sample: Sample, detector: Detector, found: _Gathered, strict: bool) ->
     if sample.mask is None:
         return None
     try:
-        mask = images.read_mask(sample.mask, size, detector.spec.fit)
+        mask = images.read_mask(sample.mask, size, detector.spec.fit, sample.path)
     except ImageError as error:
         if strict:
             raise

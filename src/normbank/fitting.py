@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 import tempfile
 import time
@@ -18,11 +17,12 @@ import numpy as np
 import torch
 
 from . import machine, timing
-from .advice import Outlook, advise, plan
+from .advice import Outlook, advise, on_folders, plan
 from .bundle import read_bundle, write_atomically, write_bundle
 from .calibration import Calibration
 from .config import GROUPS, Config, completed
 from .data.cache import Cache, open_cache
+from .data.files import below, ensure_no_loss
 from .data.loading import Loaded, find_spec, load_all
 from .data.samples import Dataset, Sample, first_of
 from .data.splits import fingerprint, hold_out
@@ -51,6 +51,7 @@ from .training import (
 
 MODEL_FILE, RUN_FILE, CHECKPOINT_FILE = "model.nbk", "run.json", "checkpoint.ckpt"
 UNFINISHED = b'{"unfinished": true}\n'  # run.json, from the start of --overwrite on
+RUN_START = b'{\n "created": '  # of a run.json of ours: what begins otherwise is not replaced
 FEWEST = 10
 DIM = 0.25  # largest value, of full scale, below which images use too little of their depth
 LOOKED_UP = 20  # files whose size is looked up for the advice
@@ -70,7 +71,7 @@ class Prepared:
 def fit(
     config: Config,
     dataset: Dataset,
-    out: Path,
+    out: str | Path,
     *,
     resume: bool = False,
     overwrite: bool = False,
@@ -85,6 +86,7 @@ def fit(
     images are skipped and recorded; with `strict` the first is an error. Raises the classes of `errors`.
     """
     machine.commit()  # remembered now: the checkout may move on while this runs
+    out = Path(out)
     _check_target(out, resume, overwrite)
     prepared = prepare(config, dataset, strict=strict, cache=cache, quiet=quiet)
     for remark in prepared.remarks:
@@ -181,6 +183,8 @@ def _check_target(out: Path, resume: bool, overwrite: bool) -> None:
         raise TrainingError(
             f"--out {str(out)!r} holds an unfinished run. Go on with --resume, or start again with --overwrite."
         )
+    if not (overwrite or (out / MODEL_FILE).exists() or _is_replaced(out)):
+        ensure_no_loss(out / RUN_FILE, RUN_START)
 
 
 def _make_writable(out: Path) -> None:
@@ -196,8 +200,11 @@ def _make_writable(out: Path) -> None:
 
 def _is_finished(out: Path) -> bool:
     """Not where a model is being replaced, which stays until the new one is there."""
-    replaced = (out / RUN_FILE).is_file() and (out / RUN_FILE).read_bytes() == UNFINISHED
-    return (out / MODEL_FILE).exists() and not (out / CHECKPOINT_FILE).exists() and not replaced
+    return (out / MODEL_FILE).exists() and not (out / CHECKPOINT_FILE).exists() and not _is_replaced(out)
+
+
+def _is_replaced(out: Path) -> bool:
+    return (out / RUN_FILE).is_file() and (out / RUN_FILE).read_bytes() == UNFINISHED
 
 
 def _check_same_run(model: Path, identity: Identity) -> None:
@@ -232,6 +239,7 @@ def _too_few(dataset: Dataset, count: int, skipped: Sequence[tuple[str, str]]) -
 def _remarks(loaded: Loaded, dataset: Dataset) -> list[str]:
     """What the user should know about the images, in words."""
     found = [f"skipped {name!r}: {reason}" for name, reason in (*dataset.skipped, *loaded.skipped)]
+    found += on_folders([below(sample.name, dataset.root) for sample in dataset.train]) if dataset.pooled else []
     copies = len(loaded.digests) - len(set(loaded.digests))
     if copies:
         found.append(
@@ -364,7 +372,7 @@ def _record(config: Config, dataset: Dataset, prepared: Prepared, trained: Train
             "format": dataset.format,
             **_images_record(prepared),
             "trained_on": len(prepared.train.samples),
-            "held_out": [_relative(sample, dataset) for sample in prepared.held_out.samples],
+            "held_out": [below(sample.name, dataset.root) for sample in prepared.held_out.samples],
             "skipped": [[name, reason] for name, reason in (*dataset.skipped, *prepared.train.skipped)],
         },
         "remarks": list(prepared.remarks),
@@ -383,11 +391,6 @@ def _images_record(prepared: Prepared) -> dict[str, Any]:
     """The images by their content: those trained on as one fingerprint, all that were seen one by one."""
     seen = sorted(digest[:16] for part in (prepared.train, prepared.held_out) for digest in part.digests)
     return {"fingerprint": _fingerprint(prepared.train), "seen": seen}
-
-
-def _relative(sample: Sample, dataset: Dataset) -> str:
-    root = dataset.root if os.path.isdir(dataset.root) else os.path.dirname(dataset.root)
-    return os.path.relpath(sample.name, root)
 
 
 def _say(text: str, quiet: bool) -> None:

@@ -6,6 +6,7 @@ Training and use both go through `load`; nothing else in the package decodes or 
 from __future__ import annotations
 
 import io
+import re
 import stat
 import threading
 import warnings
@@ -25,7 +26,9 @@ Pixels = NDArray[Any]  # uint8 or uint16, H x W x C
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".npy")
 LABELS = 64  # largest value of a mask that is taken to number kinds of defects
 MAX_PIXELS = 178_000_000  # just below where Pillow refuses on its own
-_SAMPLES_PER_PIXEL = 277  # a tag of TIFF
+_PILLOWS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # of its formats: others may start programs of the system
+_BITS, _PHOTOMETRIC, _SAMPLES, _PLANAR = 258, 262, 277, 284  # tags of TIFF
+_SCAN = 8192  # pixels along the longer side, to which a strip is reduced whose square would fill the memory
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601, as Pillow's mode L
 
 
@@ -103,7 +106,7 @@ def probe(path: str | Path, frame: int | None = None) -> tuple[int, int]:
     if not Path(path).is_file():
         raise ImageError(str(path), "is not a plain file")
     try:
-        with _QUIET, Image.open(path) as image:
+        with _QUIET, _opened(path) as image:
             _check_samples(image, str(path))
             bits = 16 if _is_deep(image) else 8
             return (1 if image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;") else 3), bits
@@ -119,16 +122,22 @@ def stored_size(path: str | Path, frame: int | None = None) -> tuple[int, int] |
         if frame is not None or str(path).lower().endswith(".npy"):
             stored = read_frame(path, frame) if frame is not None else np.load(path, mmap_mode="r", allow_pickle=False)
             return stored.shape[1], stored.shape[0]
-        with _QUIET, Image.open(path) as image:
-            # Pillow would decode a whole PNG in search of an orientation, which PNG files hardly ever have
-            on_its_side = image.format != "PNG" and image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+        with _QUIET, _opened(path) as image:
+            # Pillow would decode a whole PNG in search of an orientation, which PNG files hardly ever have; a TIFF it
+            # turns by itself.
+            searched = image.format not in ("PNG", "TIFF")
+            on_its_side = searched and image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
             return (image.height, image.width) if on_its_side else image.size
     except Exception:  # whoever decodes the file says what is wrong with it
         return None
 
 
-def read_mask(path: str | Path, size: int, fit: Literal["stretch", "pad", "crop"] = "stretch") -> NDArray[np.bool_]:
+def read_mask(
+    path: str | Path, size: int, fit: Literal["stretch", "pad", "crop"] = "stretch", image: str | Path | None = None
+) -> NDArray[np.bool_]:
     """A ground-truth mask [size, size]: box-filtered from its own size and cut at one half.
+
+    It may be larger or smaller than its `image`; ImageError where it has another shape.
 
     Defective is what is above half of the mask's largest value: 1, 255 and the ripples of a JPEG are read right. Of a
     mask whose largest value is LABELS or less every value above 0 is, and of one with a palette every colour but black:
@@ -136,6 +145,8 @@ def read_mask(path: str | Path, size: int, fit: Literal["stretch", "pad", "crop"
     """
     content = read_bytes(Path(path))
     values = decode(content, str(path)).max(axis=2)
+    if image is not None:
+        _check_shape((values.shape[1], values.shape[0]), image, str(path))
     largest = int(values.max())
     numbers = largest <= LABELS or _has_palette(content, str(path))
     whole = (values > (0 if numbers else largest / 2)).astype(np.uint8) * 255
@@ -144,11 +155,31 @@ def read_mask(path: str | Path, size: int, fit: Literal["stretch", "pad", "crop"
     return share >= 127.5
 
 
+def _check_shape(mask: tuple[int, int], image: str | Path, name: str) -> None:
+    """Whether the mask may be that of the image, reduced or enlarged: its sides are in proportion, to a pixel."""
+    stored = stored_size(image)
+    if stored is None or _in_proportion(mask, stored):
+        return
+    height, width = read(image).shape[:2]  # turned, perhaps, by what the header hides
+    if not _in_proportion(mask, (width, height)):
+        came = f"is {mask[0]} x {mask[1]} pixels, its image {width} x {height}"
+        raise ImageError(name, f"{came}: expected the same shape, drawn on the image as it is shown")
+
+
+def _in_proportion(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    (width, height), (wide, high) = one, other
+    return abs(width * high - height * wide) <= max(wide, high)
+
+
 def _has_palette(content: bytes, name: str) -> bool:
     if name.lower().endswith(".npy"):
         return False
-    with _QUIET, Image.open(io.BytesIO(content)) as image:
+    with _QUIET, _opened(io.BytesIO(content)) as image:
         return image.mode == "P"
+
+
+def _opened(source: str | Path | io.BytesIO) -> Image.Image:
+    return Image.open(source, formats=_PILLOWS)
 
 
 def fit_square(pixels: NDArray[Any], fit: str, edge: bool = True) -> NDArray[Any]:
@@ -158,6 +189,10 @@ def fit_square(pixels: NDArray[Any], fit: str, edge: bool = True) -> NDArray[Any
     if fit == "crop":
         top, left = (height - side) // 2, (width - side) // 2
         return pixels[top : top + side, left : left + side]
+    if fit == "pad" and side * side > MAX_PIXELS:  # a line scan, perhaps
+        by = _SCAN / side
+        small = max(1, round(width * by)), max(1, round(height * by))
+        return fit_square(_resize(pixels, small, Image.Resampling.BOX), fit, edge)
     if fit == "pad" and height != width:
         top, left = (side - height) // 2, (side - width) // 2
         margins = ((top, side - height - top), (left, side - width - left), (0, 0))
@@ -208,7 +243,7 @@ _QUIET = _Quiet()
 def _why(error: Exception) -> str:
     """Pillow's reason, without the addresses of its buffers."""
     if isinstance(error, UnidentifiedImageError):
-        return "is not an image of a known format, whatever its name says"
+        return "is not an image of a known format (PNG, JPEG, BMP, TIFF, WebP), whatever its name says"
     if isinstance(error, Image.DecompressionBombError):
         return f"declares more than {MAX_PIXELS:,} pixels; such images are not decoded"
     return f"cannot be decoded as an image: {error}"
@@ -234,8 +269,16 @@ def _check_size(width: int, height: int, name: str) -> None:
 
 
 def _check_samples(image: Image.Image, name: str) -> None:
-    """Pillow passes over the channels of a TIFF that are neither colour nor alpha: they would be lost unsaid."""
-    held = getattr(image, "tag_v2", {}).get(_SAMPLES_PER_PIXEL, 0)
+    """What of a TIFF would be lost unsaid, or read wrongly.
+
+    Pillow passes over channels that are neither colour nor alpha; OpenCV takes the values of channels that are stored
+    one after another for those of pixels.
+    """
+    tags = getattr(image, "tag_v2", {})
+    held = tags.get(_SAMPLES, 0)
+    if held > 1 and tags.get(_PLANAR) == 2 and max(tags.get(_BITS, (8,))) > 8:
+        do = f"Save it as .npy (height x width x {held}), or as a TIFF whose channels stand side by side (contiguous)"
+        raise ImageError(name, f"holds {held} channels of 16 bits, each in a plane of its own, which is not read. {do}")
     if held > len(image.getbands()):
         do = f"Save all as .npy (height x width x {held}), or those wanted as a TIFF of one or three"
         raise ImageError(name, f"holds {held} channels, of which {len(image.getbands())} can be read. {do}")
@@ -252,13 +295,14 @@ def _decode_npy(content: bytes, name: str) -> NDArray[Any]:
 
 
 def _decode_picture(content: bytes, name: str) -> Pixels:
-    with Image.open(io.BytesIO(content)) as image:
+    with _opened(io.BytesIO(content)) as image:
         _check_size(*image.size, name)
         _check_samples(image, name)
         if _is_deep(image) and not image.mode.startswith("I"):
             return _turned(_decode_deep_colour(content, name), image)
-        upright = ImageOps.exif_transpose(image)
-        return _checked(_picture_array(upright, name), name)
+        white_is_0 = image.mode.startswith("I;16") and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0
+        pixels = _checked(_picture_array(ImageOps.exif_transpose(image), name), name)
+        return 65535 - pixels if white_is_0 else pixels  # of 8 bits Pillow does that by itself
 
 
 def _picture_array(image: Image.Image, name: str) -> NDArray[Any]:
@@ -279,7 +323,7 @@ def _is_deep(image: Image.Image) -> bool:
     if image.mode.startswith("I"):
         return True
     modes = (str(argument) for tile in getattr(image, "tile", ()) for argument in _as_tuple(tile[3]))
-    return any(";16" in mode for mode in modes)
+    return any(re.search(";16[BLN]", mode) for mode in modes)  # BGR;16 are 16 bits a pixel
 
 
 def _turned(pixels: Pixels, image: Image.Image) -> Pixels:

@@ -74,8 +74,9 @@ def examine(detector: Detector, sample: Sample) -> Examined:
 
 
 def _mask(detector: Detector, sample: Sample) -> images.Pixels | None:
+    spec = detector.spec
     try:
-        return images.read_mask(sample.mask, detector.spec.size, detector.spec.fit) if sample.mask else None
+        return images.read_mask(sample.mask, spec.size, spec.fit, sample.path) if sample.mask else None
     except ImageError:  # told in the list of skipped files
         return None
 

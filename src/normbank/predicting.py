@@ -20,7 +20,7 @@ import numpy as np
 
 from . import images
 from .bundle import write_atomically
-from .data.files import ensure_no_loss, list_images
+from .data.files import DRAWN, ensure_no_loss, list_images
 from .detector import Detector, Prediction
 from .errors import DataError, ImageError, UserError, problem
 from .progress import printable
@@ -34,10 +34,15 @@ _LARGEST_OVERLAY = 4096  # pixels a side; drawing takes some 100 bytes a pixel
 
 @dataclass(frozen=True)
 class Target:
-    """One file to score; `relative` names what is written about it inside an output folder."""
+    """One file to score, by the `name` that it was given by; `relative` names what is written about it elsewhere."""
 
-    path: Path
+    name: str
     relative: Path
+
+    @property
+    def path(self) -> Path:
+        """The file itself."""
+        return Path(self.name)
 
 
 @dataclass
@@ -74,7 +79,8 @@ def find_targets(
     DataError, at once, for a path that is not there and a folder without images. What stands on `stdin` is taken as it
     comes, so that a line can run all day. Results about the images of a folder are filed by their names below it; where
     several paths are given, and for single files, by their whole path, with `..` written `_..`. The folders `without`,
-    which are to be written into, are not searched, and none of them may be a path itself (UserError).
+    which are to be written into, are not searched, nor are those that an earlier run filled, and none of them may be a
+    path itself (UserError).
     """
     found = [
         _from_stream(stdin, null) if text == "-" and stdin else _from_path(text, len(paths), without) for text in paths
@@ -83,9 +89,9 @@ def find_targets(
 
 
 def _from_stream(stream: ByteStream, null: bool) -> Iterator[Target]:
-    for name in _split(stream, b"\0" if null else b"\n"):
-        path = Path(name.decode(sys.getfilesystemencoding(), "surrogateescape"))
-        yield Target(path, _inside(path))
+    for given in _split(stream, b"\0" if null else b"\n"):
+        name = given.decode(sys.getfilesystemencoding(), "surrogateescape")
+        yield Target(name, _inside(Path(name)))
 
 
 def _split(stream: ByteStream, separator: bytes) -> Iterator[bytes]:
@@ -109,7 +115,7 @@ def _from_path(text: str, count: int, without: Collection[Path]) -> list[Target]
         do = "Give image files, folders, or - for names on standard input."
         raise DataError(f"{text!r}: there is no such file or folder. {do}")
     if not path.is_dir():
-        return [Target(path, _inside(path))]
+        return [Target(text, _inside(path))]
     if os.path.realpath(path) in map(os.path.realpath, without):
         do = "Name another folder to write into; the next run would take what was written for images."
         raise UserError(problem(f"{text!r}", expected="a folder that is only read", came="one to write into", do=do))
@@ -118,7 +124,7 @@ def _from_path(text: str, count: int, without: Collection[Path]) -> list[Target]
     if not found:
         raise DataError(f"{text!r}: no image in this folder. Expected files ending in {', '.join(images.SUFFIXES)}.")
     below = _inside(path) if count > 1 else Path()
-    return [Target(Path(name), below / Path(name).relative_to(path)) for name in found]
+    return [Target(name, below / Path(name).relative_to(path)) for name in found]
 
 
 def _inside(path: Path) -> Path:
@@ -174,8 +180,11 @@ def _check_outlets(outlets: Outlets) -> None:
 
 
 def _make_folder(folder: Path) -> None:
+    """A folder of someone's own images is not marked: they would be passed over, too."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if not any(folder.iterdir()):
+            (folder / DRAWN).touch()
     except OSError as error:
         raise UserError(f"folder {str(folder)!r} cannot be made: {error.strerror}. Name another.") from None
 
@@ -186,7 +195,7 @@ def _draw(drawers: Sequence[Writer], target: Target, result: Prediction | ImageE
         for draw in drawers:
             draw(target, result)
     except ImageError as error:
-        return ImageError(str(target.path), f"{error.reason} (it changed after it was scored)")
+        return ImageError(target.name, f"{error.reason} (it changed after it was scored)")
     return result
 
 
@@ -261,9 +270,9 @@ class _Table:
 def row_of(target: Target, result: Prediction | ImageError) -> Row:
     """A result as CSV and JSON lines hold it; empty where there is nothing."""
     if isinstance(result, ImageError):
-        return {**dict.fromkeys(COLUMNS), "path": str(target.path), "error": result.reason}
+        return {**dict.fromkeys(COLUMNS), "path": target.name, "error": result.reason}
     return {
-        "path": str(target.path),
+        "path": target.name,
         "score": result.score,
         "threshold": result.threshold,
         "p_value": result.p_value,

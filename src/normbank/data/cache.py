@@ -34,9 +34,12 @@ _FORGOTTEN = 3600.0  # seconds after which an unfinished entry belongs to a run 
 
 def default_folder() -> Path:
     """NORMBANK_CACHE, or `normbank` in the user's cache folder."""
-    named = os.environ.get("NORMBANK_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(named) if named else Path(base) / "normbank"
+    if named := os.environ.get("NORMBANK_CACHE"):
+        return Path(named)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "normbank"
+    except RuntimeError:  # a user without a home: nothing is kept where no folder can be
+        return Path(os.devnull) / "normbank"
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,7 @@ def _checksum(values: bytes) -> bytes:
 def open_cache(folder: Path | None = None, limit: int = DEFAULT_LIMIT) -> Cache:
     """The cache in that folder (default: `default_folder`); DataError where its name is taken by a file."""
     folder = folder or default_folder()
-    if folder.exists() and not folder.is_dir():
+    if os.path.exists(folder) and not os.path.isdir(folder):  # False, too, where one may not look
         raise DataError(
             problem(
                 f"cache {folder}", expected="a folder", came="a file", do="Set NORMBANK_CACHE to a folder of yours."

@@ -13,6 +13,8 @@ from ..errors import DataError, UserError, problem
 from ..images import SUFFIXES
 from .samples import Skipped
 
+DRAWN = ".normbank"  # in a folder of maps or overlays: they are not images to train on or to score
+
 
 class Listing(NamedTuple):
     """Image files under a folder, sorted by their name relative to it, and what could not be used."""
@@ -35,8 +37,9 @@ def is_image_name(name: str) -> bool:
 def list_images(folder: Path, *, without: Collection[Path] = ()) -> Listing:
     """All image files in `folder` and its sub-folders, except in the folders `without`.
 
-    Links are followed except upwards, each folder is entered once, hidden names are passed over. A folder that does
-    not exist gives an empty listing. What looks like an image and can never be one goes to `skipped`.
+    Links are followed except upwards, each folder is entered once, hidden names are passed over, and so are sub-folders
+    of our own pictures, which hold a file DRAWN. A folder that does not exist gives an empty listing. What looks like
+    an image and can never be one goes to `skipped`.
     """
     if not folder.is_dir():
         return Listing(folder, (), ())
@@ -92,6 +95,15 @@ def name_of(root: Path) -> str:
     return os.path.basename(os.path.abspath(root))
 
 
+def below(name: str, root: str) -> str:
+    """`name` as it is called from a data set at `root`, a folder or a file in it; as it is where no way leads there."""
+    folder = root if os.path.isdir(root) else os.path.dirname(root)
+    try:
+        return os.path.relpath(name, folder or ".")
+    except ValueError:  # on another drive
+        return name
+
+
 def nearest(wanted: str, names: Collection[str], cutoff: float = 0.0) -> str:
     """The name most like `wanted`, its case aside; empty where none is `cutoff` (0 to 1) like it."""
     by_folded = {name.casefold(): name for name in sorted(names)}
@@ -114,7 +126,7 @@ def some_images(folder: Path, *, without: Collection[Path] = (), expected: str, 
 def _walk(top: Path, prefix: str, entered: set[str]) -> Iterator[tuple[str, str | None]]:
     """(name relative to `top`, None or why it cannot be an image), depth first, in sorted order."""
     here = top / prefix
-    if (real := os.path.realpath(here)) in entered:
+    if (real := os.path.realpath(here)) in entered or (prefix and (here / DRAWN).exists()):
         return
     entered.add(real)
     try:

@@ -17,7 +17,8 @@ LOOSE_KIND = "defect"  # of images directly in abnormal_dir
 _SETTINGS = ("normal_dir", "abnormal_dir", "normal_test_dir", "mask_dir")
 # Names that speak against "all images below are good". `.` as data.normal_dir overrules them.
 _DOUBTFUL = {"defect", "defects", "defective", "anomaly", "anomalies", "anomalous", "abnormal", "bad", "mask", "masks"}
-_DOUBTFUL |= {"ground_truth", "test"}
+_DOUBTFUL |= {"ground_truth", "test", "nok", "ng", "ko", "nio", "not_ok", "not_good", "fail", "failed", "fault"}
+_DOUBTFUL |= {"faulty", "broken", "damaged", "reject", "rejected", "rejects", "scrap"}
 
 
 class _Folders(NamedTuple):
@@ -60,8 +61,9 @@ def read(root: Path, settings: Data) -> Dataset:
         root=str(root),
         train=train,
         test=(*good_test, *split_off_good, *defects),
-        split_is_ours=number > 0,
+        split_is_ours=split,
         skipped=(*listing.skipped, *test_skipped, *skipped, *_unused(root, folders)),
+        pooled=folders.good == root and settings.normal_dir == Data.model_fields["normal_dir"].default,
     )
 
 

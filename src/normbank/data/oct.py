@@ -13,9 +13,9 @@ NORMAL = "normal"
 
 
 def fits(root: Path) -> bool:
-    """Whether `root` has train/NORMAL."""
+    """Whether `root` has train/NORMAL, and no masks, which would be passed over."""
     train = _child(root, "train")
-    return train is not None and _child(train, NORMAL) is not None
+    return _child(root, "ground_truth") is None and train is not None and _child(train, NORMAL) is not None
 
 
 def read(root: Path, settings: Data) -> Dataset:

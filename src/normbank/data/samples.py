@@ -53,6 +53,7 @@ class Dataset:
 
     `train` holds good samples only. `test` may be empty: a folder of good images alone is a data set.
     `split_is_ours` says that the good test images were split off by a seed rather than by whoever made the data.
+    `pooled` says that no one named the folder of the good images: all that were found are taken for good.
     `skipped` lists files that were seen and can never be an image (a directory named x.png).
     """
 
@@ -63,3 +64,4 @@ class Dataset:
     test: tuple[Sample, ...]
     split_is_ours: bool = False
     skipped: tuple[Skipped, ...] = ()
+    pooled: bool = False

@@ -46,7 +46,7 @@ def fingerprint(samples: Iterable[Sample], digests: Mapping[str, str]) -> str:
 
 
 def _ranks(samples: Sequence[Sample], seed: int) -> list[tuple[str, str]]:
-    """A key a sample: a hash of the seed and its name, so that an image more or less moves no other."""
+    """A key a sample: a hash of the seed and its name, so that an image more or less beside them moves no other."""
     names = _relative_names(samples)
     return [(hashlib.sha256(f"{seed}\0{name}".encode(errors="surrogateescape")).hexdigest(), name) for name in names]
 

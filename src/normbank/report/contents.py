@@ -11,6 +11,9 @@ from urllib.parse import quote
 from ..bundle import write_atomically
 from .page import percent
 
+PAGE_START = (  # how our pages begin, and hardly any other: what begins otherwise is not replaced
+    b'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+)
 _SHOWN = {"image_AUROC": "image AUROC", "pixel_AUROC": "pixel AUROC", "AUPRO": "AUPRO"}
 _STYLE = """
 :root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif }
@@ -34,7 +37,7 @@ def write_contents(path: Path, title: str, about: str, entries: Sequence[Entry])
     heads = "".join(f"<th scope=col>{label}</th>" for label in _SHOWN.values())
     rows = "".join(map(_row, entries))
     text = (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"{PAGE_START.decode()}"
         f"<title>{escape(title)}</title><style>{_STYLE}</style><h1>{escape(title)}</h1><p>{escape(about)}</p>"
         f"<table><thead><tr><th scope=col>report</th>{heads}</tr></thead><tbody>{rows}</tbody></table>"
     )
