@@ -87,6 +87,24 @@ def test_a_changed_setting_misses(cache, sample, decodes, other):
     assert np.array_equal(cache.load(sample, other)[0], images.load(sample.path, other))
 
 
+def test_another_pillow_misses(cache, sample, decodes, monkeypatch):
+    cache.load(sample, SPEC)
+    monkeypatch.setattr("PIL.__version__", "99.0")
+    cache.load(sample, SPEC)
+    assert len(decodes) == 2
+
+
+def test_what_an_earlier_version_kept_is_not_forgotten(cache, sample):
+    cache.load(sample, SPEC)
+    (entry,) = entries(cache)
+    old = cache.folder / "decoded-2" / entry.parent.name / entry.name
+    old.parent.mkdir(parents=True)
+    entry.rename(old)
+    assert cache.usage()[0] == 1
+    cache.clear()
+    assert not old.exists()
+
+
 def test_the_same_content_under_another_name_hits(cache, sample, decodes, tmp_path):
     cache.load(sample, SPEC)
     copy = tmp_path / "b.PNG"

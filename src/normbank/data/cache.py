@@ -1,9 +1,9 @@
 """Decoded images on disk, so that no image is decoded twice.
 
-One file an image, named by the SHA-256 of its bytes and of the settings that shaped it: a changed file or setting is
-another name, and nothing can go stale. Files appear by rename, so two runs can share the folder; each carries a
-checksum, so that a cut or damaged one is made anew. The folder is kept under a bound by removing what was used longest
-ago.
+One file an image, named by the SHA-256 of its bytes and of what shaped it, settings and Pillow's version: a changed
+file or setting is another name, and nothing can go stale. Files appear by rename, so two runs can share the folder;
+each carries a checksum, so that a cut or damaged one is made anew. The folder is kept under a bound by removing what
+was used longest ago.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import PIL
 
 from .. import images
 from ..errors import DataError, ImageError, problem
@@ -28,7 +29,8 @@ from .samples import Sample
 
 DEFAULT_LIMIT = 4 * 2**30
 _CHECKSUM = 4  # bytes of the CRC-32 after the pixels of an entry
-_GROUP = "decoded-2"  # only what lies in it, under names of ours, is ever removed
+_GROUP = "decoded-3"
+_GROUPS = "decoded-[0-9]"  # of earlier versions, too; only what lies in them, under names of ours, is ever removed
 _FORGOTTEN = 3600.0  # seconds after which an unfinished entry belongs to a run that was killed
 
 
@@ -95,14 +97,14 @@ class Cache:
             _remove(entry)
 
     def _entries(self) -> list[Path]:
-        return list(self.folder.glob(f"{_GROUP}/[0-9a-f][0-9a-f]/*.pixels"))
+        return list(self.folder.glob(f"{_GROUPS}/[0-9a-f][0-9a-f]/*.pixels"))
 
     def _half_written(self) -> list[Path]:
-        return list(self.folder.glob(f"{_GROUP}/[0-9a-f][0-9a-f]/*.tmp"))
+        return list(self.folder.glob(f"{_GROUPS}/[0-9a-f][0-9a-f]/*.tmp"))
 
     def _path(self, digest: str, spec: ImageSpec, suffix: str) -> Path:
         # The suffix tells .npy from the rest in decoding, so it is part of what shaped the pixels.
-        shaped = f"{spec.size}-{spec.channels}-{spec.bits}-{spec.fit}-{suffix.lower()}"
+        shaped = f"{spec.size}-{spec.channels}-{spec.bits}-{spec.fit}-{suffix.lower()}-{PIL.__version__}"
         name = hashlib.sha256(f"{digest}-{shaped}".encode()).hexdigest()
         return self.folder / _GROUP / name[:2] / f"{name}.pixels"
 
