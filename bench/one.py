@@ -97,7 +97,7 @@ def train(config: Config, dataset: Dataset, out: Path, *, again: bool = False) -
     """
     tune_for_training()
     from normbank.fitting import CHECKPOINT_FILE, MODEL_FILE, fit
-    from normbank.training import OtherRunError
+    from normbank.identity import OtherRunError
 
     begun, finished = (out / CHECKPOINT_FILE).exists(), (out / MODEL_FILE).exists()
     finished = finished and not begun

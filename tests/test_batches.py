@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny import tiny_config, weave
 
-from normbank.batches import Batches, batches_of
+from normbank.batches import Batches, StepSampler, batches_of
 from normbank.defects import VISIBLE, Defects
 from normbank.images import Pixels
 from normbank.model.objective import Batch
@@ -40,6 +40,11 @@ def test_each_image_comes_once_a_round_whatever_the_batch(count: int, batch: int
     row = np.concatenate([batches.indices(step) for step in range(count * 3)])
     for start in range(0, len(row), count):
         assert sorted(row[start : start + count]) == list(range(count))
+
+
+def test_never_is_no_number_too_large() -> None:
+    sampler = StepSampler(lambda: 2, 10**30, 5)
+    assert (len(sampler), list(sampler)) == (5, [2, 3, 4])
 
 
 def test_batches_are_a_function_of_seed_and_step() -> None:

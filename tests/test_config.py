@@ -172,6 +172,9 @@ MISTAKES = {
     "train.steps": "--set 'train.steps': expected group.field=value, got no '='. For example: --set train.steps=500",
     "train.steps=0": "train.steps: Input should be greater than or equal to 1, got 0 (optimiser steps",
     "train.steps=many": "train.steps: Input should be a valid integer, unable to parse string as an integer, got 'm",
+    "train.steps=true": "train.steps: Input should be a valid integer, unable to parse string as an integer, got 'tr",
+    "train.learning_rate=true": "train.learning_rate: Input should be a valid number, unable to parse string as a num",
+    "data.channels=false": "data.channels: Input should be a valid integer, unable to parse string as an integer, got",
     "train.steps=2.5": "train.steps: Input should be a valid integer, got a number with a fractional part, got 2.5",
     "train.learning_rate=NaN": "train.learning_rate: Input should be a finite number, got nan",
     "train.learning_rate=-1": "train.learning_rate: Input should be greater than 0, got -1",
@@ -280,7 +283,41 @@ MISFITS = {  # settings that each are possible, and not together
     ),
     "nothing to penalise": (
         {"model.memory": "none", "train.penalty_weight": 0.1},
-        "train.penalty_weight: expected 0 where no memory stands (model.memory, model.memory_levels), got 0.1",
+        "train.penalty_weight: expected 0 unless model.memory=mnad stands: no other memory has a penalty, got 0.1",
+    ),
+    "a penalty of a memory that has none": (
+        {"train.penalty_weight": 0.1},
+        "train.penalty_weight: expected 0 unless model.memory=mnad stands: no other memory has a penalty, got 0.1",
+    ),
+    "the average of items that are moved": (
+        {**LOW, "model.items": [7], "model.memory": "mnad", "train.average": 0.5},
+        "train.average: expected 0 for model.memory=mnad, whose items are moved, not learnt: their average is none, ",
+    ),
+    "a temperature that could not be learnt": (
+        {"model.temperature": 0.001, "model.learn_temperature": True},
+        "model.temperature: expected 0.005 or more for model.learn_temperature, which does not fall below, got 0.001",
+    ),
+    "an image too small for SSIM's window": (
+        {
+            **NO_MEMORY,
+            "model.widths": [4, 4],
+            "model.network_size": 4,
+            "data.size": 8,
+            "score.parts": ["ssim"],
+            "train.ssim_window": 5,
+        },
+        "model.network_size: expected 6 or more for the part 'ssim', got 4",
+    ),
+    "an image too small for defects": (
+        {
+            **NO_MEMORY,
+            "model.widths": [4, 4],
+            "model.network_size": 4,
+            "data.size": 8,
+            "train.corrupt": 0.5,
+            "train.ssim_window": 5,
+        },
+        "model.network_size: expected 8 or more for train.corrupt above 0, got 4",
     ),
     "nothing to learn": (
         {"train.mse_weight": 0, "train.ssim_weight": 0},
@@ -362,6 +399,10 @@ FITS = {
     "bergmann, whatever the widths": {
         **NO_MEMORY, "model.trunk": "bergmann", "data.size": 48, "model.widths": [4] * 8, "train.batch_size": 1
     },
+    "a window that no loss looks through": {
+        **NO_MEMORY, "model.widths": [4, 4], "model.network_size": 4, "data.size": 8, "train.ssim_weight": 0
+    },
+    "the coldest that can be learnt": {"model.temperature": 0.005, "model.learn_temperature": True},
     "gradients alone": {"train.mse_weight": 0, "train.ssim_weight": 0, "train.gradient_weight": 1},
 }  # fmt: skip
 

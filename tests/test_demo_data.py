@@ -176,6 +176,25 @@ def test_things_laid_beside_an_earlier_demo_are_not_lost(tmp_path, data):
     assert (folder / "model.nbk").exists()
 
 
+def test_things_laid_into_an_earlier_demo_are_not_lost(tmp_path, small):
+    folder = make_demo(tmp_path / "data")
+    for name in ("brick/test/good/mine.png", "brick/notes.txt"):
+        (folder / name).write_bytes(b"mine")
+        before = everything(tmp_path)
+        with pytest.raises(DataError, match=rf"got 1 other things \({name}\).*nothing was changed"):
+            make_demo(folder, seed=4)
+        assert everything(tmp_path) == before
+        (folder / name).unlink()
+
+
+def test_a_folder_of_someone_else_beside_it_is_left_alone(tmp_path, small):
+    (tmp_path / "data.part").mkdir()
+    (tmp_path / "data.part" / "mine.txt").write_text("mine")
+    make_demo(tmp_path / "data")
+    assert {path.name for path in tmp_path.iterdir()} == {"data", "data.part"}
+    assert (tmp_path / "data.part" / "mine.txt").read_text() == "mine"
+
+
 def test_an_empty_folder_is_used(tmp_path, small):
     (tmp_path / "data").mkdir()
     assert (make_demo(tmp_path / "data") / "brick" / "train").is_dir()

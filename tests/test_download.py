@@ -288,6 +288,19 @@ def test_a_busy_server_is_asked_again_after_the_time_it_names(site, tmp_path, mo
     assert waits == [7.0, 7.0]
 
 
+def test_a_time_that_is_no_number_is_none(site, tmp_path, monkeypatch):
+    waits = []
+    monkeypatch.setattr(transfer.time, "sleep", waits.append)
+    site.files["x"], site.refusals, site.retry_after = BODY, [503], "\u00b2"
+    fetch(f"{site.url}/x", tmp_path / "x", sha256=SUM, patience=QUICK)
+    assert len(waits) == 1
+
+
+@pytest.mark.parametrize(("text", "number"), [("12", 12), ("", None), (None, None), ("abc", None), ("\u00b2", None)])
+def test_numbers_of_a_header(text, number):
+    assert transfer._number(text) == number
+
+
 def test_waits_double_and_end(site, tmp_path, monkeypatch):
     waits = []
     monkeypatch.setattr(transfer.time, "sleep", waits.append)
@@ -393,9 +406,16 @@ def test_the_whole_set(site, shop, tmp_path):
 
 
 def test_what_is_there_is_left_alone(site, shop, tmp_path):
-    (tmp_path / "bottle").mkdir()
+    (tmp_path / "bottle" / "train").mkdir(parents=True)
     assert get(site, tmp_path, accept=never) == tmp_path / "bottle"
     assert site.seen == []
+
+
+def test_an_empty_folder_of_the_name_is_nothing(site, shop, tmp_path):
+    (tmp_path / "bottle").mkdir()
+    with pytest.raises(UserError, match="the licence was not accepted"):
+        get(site, tmp_path, accept=lambda licence: False)
+    assert any(get(site, tmp_path).iterdir())
 
 
 def test_an_archive_that_is_there_is_checked_unpacked_and_kept(site, shop, tmp_path):

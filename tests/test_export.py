@@ -374,6 +374,27 @@ def test_scores_next_to_nothing_differ_by_the_rounding_of_larger_numbers(
                 verify(graph, b"", pixels, summed=summed)
 
 
+def test_maps_of_large_weights_may_differ_as_their_values_do() -> None:
+    one = CASES["hard renormalised"]
+    pixels = pixels_of(one, 2)
+    true = by_onnx(made(one).exported, pixels)
+
+    class Session:
+        def run(self, *_: object) -> list[np.ndarray]:
+            return [true.scores, 1000 * true.anomaly_maps[:, None], true.reconstructions]
+
+    for gap, agrees in ((2e-5, True), (3e-4, False)):
+        largest = 1000 * true.anomaly_maps.max()
+        graph = Fixed(true._replace(anomaly_maps=(1000 * true.anomaly_maps + gap * largest)[:, None]))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(export, "open_session", lambda _: Session())
+            if agrees:
+                verify(graph, b"", pixels)
+            else:
+                with pytest.raises(ParityError):
+                    verify(graph, b"", pixels)
+
+
 # more of them
 
 

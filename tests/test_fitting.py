@@ -26,9 +26,9 @@ from normbank.data.samples import Dataset, Sample
 from normbank.errors import BundleError, DataError, ParityError, TrainingError, UserError
 from normbank.export import weights_of
 from normbank.fitting import CHECKPOINT_FILE, MODEL_FILE, RUN_FILE, fit, prepare
+from normbank.identity import OtherRunError
 from normbank.model.network import build
 from normbank.presets import preset
-from normbank.training import OtherRunError
 
 Cheap = Callable[..., Path]
 
@@ -475,11 +475,11 @@ def test_interrupted_and_resumed_it_gives_the_same_model(tmp_path: Path, cheap: 
     assert not (tmp_path / "run" / CHECKPOINT_FILE).exists()
 
 
-def interrupted(cheap: Cheap, dataset: Dataset, out: Path) -> None:
+def interrupted(cheap: Cheap, dataset: Dataset, out: Path, *config: Config) -> None:
     with pytest.MonkeyPatch.context() as patch:
         stop_at(patch, 4)
         with pytest.raises(KeyboardInterrupt):
-            cheap(dataset, out)
+            cheap(dataset, out, *config)
 
 
 def test_a_checkpoint_of_other_settings_or_images_is_refused(
@@ -493,6 +493,14 @@ def test_a_checkpoint_of_other_settings_or_images_is_refused(
     assert "Ctrl-C" not in capsys.readouterr().err  # no plan of what is then refused
     with pytest.raises(OtherRunError, match=r"fingerprint of the images was [0-9a-f]{12} and is [0-9a-f]{12}"):
         cheap(good(tmp_path / "others", 12, start=50), tmp_path / "run", resume=True)
+    renamed = tmp_path / "renamed"
+    renamed.mkdir()
+    for number, path in enumerate(sorted((tmp_path / "data").glob("*.png"))):
+        shutil.copy(path, renamed / f"{99 - number}.png")  # batches would be drawn from another order
+    without = tiny_config(train__steps=6, train__checkpoint_every=2, data__held_out=0, data__held_out_min=0)
+    interrupted(cheap, dataset, tmp_path / "all", without)
+    with pytest.raises(OtherRunError, match=r"\(order of the images, by their names was [0-9a-f]{12} and is"):
+        cheap(of(renamed, sorted(renamed.glob("*.png"))), tmp_path / "all", without, resume=True)
     moved = shutil.copytree(tmp_path / "data", tmp_path / "moved")
     assert cheap(of(moved, sorted(moved.glob("*.png"))), tmp_path / "run", resume=True).exists()
 

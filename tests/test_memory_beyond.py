@@ -9,9 +9,10 @@ from reference import memory as slow
 
 from normbank.config import override
 from normbank.errors import ConfigError
-from normbank.model.memory import COLDEST, PartitionMemoryBank
+from normbank.model.memory import PartitionMemoryBank
 from normbank.model.network import build
 from normbank.presets import preset
+from normbank.settings import COLDEST
 
 PLAIN = {"shrinkage": "none", "renormalise": False, "temperature": 1.0}
 

@@ -193,6 +193,15 @@ def test_the_bottleneck_is_never_cut() -> None:
     assert not torch.equal(reconstruction[0], reconstruction[1])
 
 
+@pytest.mark.parametrize("levels", [0, 2, 5])
+def test_links_without_a_memory_are_cut_where_that_is_asked_for(levels: int) -> None:
+    numbers = {"model__memory_levels": levels, "model__partitions": (1,) * levels, "model__items": (2,) * levels}
+    config = small("ae-skip", model__lateral=False, model__memory="none", **numbers)
+    assert [type(memory) for memory in make_memories(config)] == [*[CutLink] * 4, NoMemory]
+    config = small("ae-skip", model__lateral=True, model__memory="none", **numbers)
+    assert [type(memory) for memory in make_memories(config)] == [NoMemory] * 5
+
+
 def test_a_cut_link_gives_no_channel_and_keeps_the_query() -> None:
     features = drawn(6, 2, 4, 3, 3)
     recall = CutLink()(features)

@@ -547,6 +547,15 @@ def test_a_table_that_is_no_table(tmp_path: Path, content: bytes, words: str) ->
     assert str(path) in message
 
 
+def test_blanks_in_a_table_are_nothing(tmp_path: Path) -> None:
+    make(tmp_path, "a.png", " b.png", "c.png", "m.png")
+    rows = ("a.png ,0,train, ", " b.png,0,train,", " , , , ", "c.png,1,test, m.png ", ",,,")
+    dataset = open_dataset(write_table(tmp_path / "t.csv", *rows, header=FULL))
+    assert below(tmp_path, dataset.train) == ["a.png", " b.png"]
+    (sample,) = dataset.test
+    assert (Path(sample.path).name, Path(sample.mask or "").name) == ("c.png", "m.png")
+
+
 # --- mnist ---
 
 
@@ -684,6 +693,11 @@ def test_a_tree_with_masks_is_not_taken_for_oct(tmp_path: Path) -> None:
     make(tmp_path, "train/normal/0.png", "test/normal/1.png", "test/spot/2.png", "ground_truth/spot/2.png")
     assert "the sub-folder 'ground_truth'" in refused(tmp_path)
     assert open_dataset(tmp_path, Data(format="oct")).format == "oct"
+
+
+def test_oct_with_a_class_called_good(tmp_path: Path) -> None:
+    make(tmp_path, "train/NORMAL/0.png", "test/good/1.png")
+    assert "expected a class of defects, got the name 'good'. Rename it" in refused(tmp_path)
 
 
 def test_oct_where_it_is_not(tmp_path: Path) -> None:

@@ -21,11 +21,12 @@ from normbank import machine, training
 from normbank.batches import Batches
 from normbank.config import Config
 from normbank.errors import TrainingError
+from normbank.identity import OtherRunError, difference
 from normbank.images import Pixels
 from normbank.model.network import build
 from normbank.model.objective import Batch, objective
 from normbank.progress import Progress
-from normbank.training import OtherRunError, Trained, difference, optimise
+from normbank.training import Trained, optimise
 
 STEPS, EVERY = 7, 3  # the last stretch is cut short
 IDENTITY = {"data.size": 32, "train.steps": STEPS, "fingerprint of the images": "a1b2"}

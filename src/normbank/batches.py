@@ -148,7 +148,7 @@ class StepSampler(Sampler[int]):
         self.done, self.every, self.steps = done, every, steps
 
     def __len__(self) -> int:
-        return self.every
+        return min(self.every, self.steps)
 
     def __iter__(self) -> Iterator[int]:
         start = self.done()

@@ -14,10 +14,12 @@ from typing import Any, get_args, get_origin
 from pydantic import Field, ValidationError, model_validator
 
 from .errors import ConfigError, problem
-from .settings import READING, Data, Frozen, Model, Score, Train
+from .settings import COLDEST, READING, Data, Frozen, Model, Score, Train
 
 GROUPS = ("data", "model", "train", "score")  # of the settings
 SIZES = range(16, 1025, 16)  # of which one that goes is named
+SSIM_WINDOW = 11  # of the part `ssim`
+LEAST_SPOILT = 8  # pixels a side, of an image that defects are made in
 _PART_NEEDS: dict[str, str] = {
     "head": "head_width",
     "latent": "critic_width",
@@ -87,7 +89,10 @@ def _sizes_fit(config: Config) -> None:
     told = f"model.network_size ({size}) times 2, 4, 8, ..., or at most that (0 there shows the network all)"
     _expect(size * halved == whole and halved.bit_count() == 1, "data.size", told, whole)
     window, smooth = train.ssim_window, config.score.smooth
-    _expect(window // 2 < size, "train.ssim_window", f"less than twice {name} ({size})", window)
+    told = f"less than twice {name} ({size})"
+    _expect(window // 2 < size or not train.ssim_weight, "train.ssim_window", told, window)
+    _expect(size > SSIM_WINDOW // 2 or "ssim" not in config.score.parts, name, "6 or more for the part 'ssim'", size)
+    _expect(size >= LEAST_SPOILT or not train.corrupt, name, f"{LEAST_SPOILT} or more for train.corrupt above 0", size)
     _expect(smooth <= whole, "score.smooth", f"at most data.size ({whole})", smooth)
     if model.trunk == "unet":
         deepest, told = 2 ** (model.levels - 1), f"({model.levels} levels halve it)"
@@ -134,10 +139,15 @@ def _memories_can_read(config: Config) -> None:
     learns = model.has_memory and model.memory != "mnad"
     told = "false where no memory stands, and for model.memory=mnad, whose temperature is fixed"
     _expect(learns or not model.learn_temperature, "model.learn_temperature", told, model.learn_temperature)
-    for name in ("entropy_weight", "penalty_weight"):
-        weight = getattr(train, name)
-        told = "0 where no memory stands (model.memory, model.memory_levels)"
-        _expect(model.has_memory or not weight, f"train.{name}", told, weight)
+    told = f"{COLDEST} or more for model.learn_temperature, which does not fall below"
+    _expect(not model.learn_temperature or model.temperature >= COLDEST, "model.temperature", told, model.temperature)
+    moved = model.has_memory and model.memory == "mnad"
+    told = "0 for model.memory=mnad, whose items are moved, not learnt: their average is none"
+    _expect(not moved or not train.average, "train.average", told, train.average)
+    told = "0 unless model.memory=mnad stands: no other memory has a penalty"
+    _expect(moved or not train.penalty_weight, "train.penalty_weight", told, train.penalty_weight)
+    told = "0 where no memory stands (model.memory, model.memory_levels)"
+    _expect(model.has_memory or not train.entropy_weight, "train.entropy_weight", told, train.entropy_weight)
 
 
 def _companions_can_learn(config: Config) -> None:
@@ -253,7 +263,9 @@ def _parse(text: str, dotted: str) -> Any:
     if text in choices or str in (kind, *choices):  # "32" may name a precision, and "2024" a folder
         return text
     with contextlib.suppress(json.JSONDecodeError):
-        return json.loads(text)
+        value = json.loads(text)
+        is_number = bool not in (kind, *choices)  # pydantic takes true for 1
+        return text if isinstance(value, bool) and is_number else value
     return text
 
 

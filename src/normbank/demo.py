@@ -13,10 +13,10 @@ from .data.demo import SIZE, make_demo
 from .data.files import ensure_no_loss
 from .data.open import open_dataset
 from .fitting import fit
+from .identity import OtherRunError
 from .judging import judge
 from .presets import preset
 from .report.contents import PAGE_START, Entry, write_contents
-from .training import OtherRunError
 
 TEXTURES = ("brick", "gravel", "grass")
 ABOUT = (

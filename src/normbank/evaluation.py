@@ -220,9 +220,9 @@ def _measure(detector: Detector, dataset: Dataset, found: _Gathered, seconds: fl
 def _by_kind(found: _Gathered, labels: NDArray[Any]) -> Iterator[tuple[str, dict[str, float | int | None]]]:
     kinds = np.array([scored.sample.kind for scored in found.scored])
     for kind in sorted(set(kinds[labels == 1])):
-        chosen = (labels == 0) | (kinds == kind)
-        values, _ = _metrics(found, chosen)
-        yield str(kind), {"count": int((kinds == kind).sum()), **values}
+        of_kind = (labels == 1) & (kinds == kind)
+        values, _ = _metrics(found, (labels == 0) | of_kind)
+        yield str(kind), {"count": int(of_kind.sum()), **values}
 
 
 def _metrics(found: _Gathered, chosen: NDArray[np.bool_]) -> tuple[dict[str, float | None], dict[str, str]]:

@@ -34,7 +34,7 @@ SCORE_TOLERANCE = 1e-4  # relative; a sum of less than SMALL a pixel, any other 
 PROBED = 16  # images of each part that graph and network are compared on
 SMALL = 0.01  # 2.5 of 255 grey levels: below it the rounding of 32 bits would be told as a difference
 LOW = 0.1  # good images reach more; those the bank holds reach almost 0, as a difference of numbers near 1
-MAP_TOLERANCE = 1e-4  # absolute, of reconstructions too
+MAP_TOLERANCE = 1e-4  # of reconstructions, and of maps, whose largest value counts where it is above 1
 _NETWORK = "network."  # what the names of its weights begin with in the graph, `DetectorGraph.network`
 
 
@@ -152,7 +152,7 @@ def verify(graph: nn.Module, exported: bytes, batch: Pixels, *, summed: bool = T
     found = Outputs(*open_session(exported).run(OUTPUTS, {"image": batch}))
     least = SMALL * batch.shape[1] * batch.shape[2] if summed else LOW
     score_gap = float(np.max(np.abs(found.scores - scores) / np.maximum(np.abs(scores), least)))
-    map_gap = float(np.max(np.abs(found.anomaly_maps - maps)))
+    map_gap = float(np.max(np.abs(found.anomaly_maps - maps)) / max(1.0, np.max(maps)))  # weights scale both
     image_gap = float(np.max(np.abs(found.reconstructions - reconstructions)))
     # Written so that a NaN fails.
     if not (score_gap <= SCORE_TOLERANCE and map_gap <= MAP_TOLERANCE and image_gap <= MAP_TOLERANCE):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 import tempfile
@@ -20,15 +19,16 @@ from . import machine, timing
 from .advice import Outlook, advise, on_folders, plan
 from .bundle import read_bundle, write_atomically, write_bundle
 from .calibration import Calibration
-from .config import GROUPS, Config, completed
+from .config import Config
 from .data.cache import Cache, open_cache
 from .data.files import below, ensure_no_loss
 from .data.loading import Loaded, find_spec, load_all
 from .data.samples import Dataset, Sample, first_of
-from .data.splits import fingerprint, hold_out
+from .data.splits import hold_out
 from .detector import BATCH, Detector
 from .errors import TrainingError, problem
 from .export import PROBED, make_bundle
+from .identity import Identity, OtherRunError, difference, identity_of, images_record, order_of
 from .images import ImageSpec, Pixels, reduced, stored_size
 from .model.bank import Shares
 from .progress import Progress
@@ -36,13 +36,10 @@ from .remembering import remember
 from .report.overlays import colour_scale
 from .symmetry import mirrors
 from .training import (
-    Identity,
-    OtherRunError,
     Trained,
     accelerator_of,
     check_resumable,
     device_name,
-    difference,
     optimise,
     precision_of,
     threads_of,
@@ -91,7 +88,7 @@ def fit(
     prepared = prepare(config, dataset, strict=strict, cache=cache, quiet=quiet)
     for remark in prepared.remarks:
         _say(remark, quiet)
-    identity = _identity(config.model_dump(mode="json"), _images_record(prepared))
+    identity = identity_of(config.model_dump(mode="json"), images_record(prepared.train, prepared.held_out))
     _make_writable(out)
     with machine.alone_in(out) as free:
         if not free:
@@ -112,6 +109,7 @@ def _train(
     if resume and not (out / CHECKPOINT_FILE).exists():
         _say(f"no checkpoint in {out}: training starts from the beginning", quiet)
     seen = reduced(prepared.train.pixels, config.reduction)
+    identity = {**identity, **order_of(prepared.train)}
     if resume:
         check_resumable(out / CHECKPOINT_FILE, identity, config.train, seen)
     if not quiet:
@@ -209,7 +207,7 @@ def _is_replaced(out: Path) -> bool:
 
 def _check_same_run(model: Path, identity: Identity) -> None:
     manifest = read_bundle(model).manifest
-    found = _identity(manifest["settings"], manifest["data"])
+    found = identity_of(manifest["settings"], manifest["data"])
     if found != identity:
         raise OtherRunError(
             f"{str(model)!r} is finished, and was made with other settings or images ({difference(found, identity)}). "
@@ -296,24 +294,6 @@ def _steps_done(checkpoint: Path) -> int:
         return 0
 
 
-def _identity(settings: dict[str, Any], images: dict[str, Any]) -> Identity:
-    """What has to be equal for a run to be the same: settings and images, not the folder they lie in.
-
-    `settings` as a Config dumps them, `images` as `_images_record` gives them: what a manifest holds too.
-    """
-    whole = completed(settings)
-    told = {f"{group}.{name}": value for group in GROUPS for name, value in whole[group].items()}
-    del told["train.checkpoint_every"]
-    seen = hashlib.sha256(" ".join(images["seen"]).encode()).hexdigest()
-    trained_on = images["fingerprint"][:12]
-    return {**told, "fingerprint of the images": seen[:12], "fingerprint of those trained on": trained_on}
-
-
-def _fingerprint(loaded: Loaded) -> str:
-    digests = {sample.name: digest for sample, digest in zip(loaded.samples, loaded.digests, strict=True)}
-    return fingerprint(loaded.samples, digests)
-
-
 def fill(config: Config, prepared: Prepared, trained: Trained) -> tuple[Trained, Shares | None]:
     """Fill the bank, where there is one; the seconds it takes are training's."""
     bank = trained.network.bank
@@ -370,7 +350,7 @@ def _record(config: Config, dataset: Dataset, prepared: Prepared, trained: Train
         "data": {
             "name": dataset.name,
             "format": dataset.format,
-            **_images_record(prepared),
+            **images_record(prepared.train, prepared.held_out),
             "trained_on": len(prepared.train.samples),
             "held_out": [below(sample.name, dataset.root) for sample in prepared.held_out.samples],
             "skipped": [[name, reason] for name, reason in (*dataset.skipped, *prepared.train.skipped)],
@@ -385,12 +365,6 @@ def _record(config: Config, dataset: Dataset, prepared: Prepared, trained: Train
         "versions": machine.versions(),
         "commit": machine.commit(),
     }
-
-
-def _images_record(prepared: Prepared) -> dict[str, Any]:
-    """The images by their content: those trained on as one fingerprint, all that were seen one by one."""
-    seen = sorted(digest[:16] for part in (prepared.train, prepared.held_out) for digest in part.digests)
-    return {"fingerprint": _fingerprint(prepared.train), "seen": seen}
 
 
 def _say(text: str, quiet: bool) -> None:

@@ -13,6 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Part = Literal["absolute", "squared", "ssim", "gradient", "colour", "level_free", "memory", "latent", "head", "bank"]
 
 
+COLDEST = 0.005  # a learnt temperature does not fall below: the softmax would be a choice, and learn no more
+
+
 class Frozen(BaseModel):
     """Settings that cannot be changed, and know every name they are given."""
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from . import machine
 from .data.cache import open_cache
 from .detector import Detector
+from .errors import UserError
 from .progress import printable
 
 EXTRAS = {
@@ -64,13 +65,21 @@ def about_machine() -> Iterator[str]:
     yield f"bfloat16   {'yes: training on 8-bit images uses it' if told['bf16'] else 'no: training uses 32 bits'}"
     yield f"device     {_device()}"
     yield f"packages   {', '.join(f'{name} {version}' for name, version in found.items())}"
-    cache = open_cache()
-    files, size = cache.usage()
-    room = f"{_free(cache.folder)} free on the disk"
-    yield f"cache      {printable(str(cache.folder))}: {files} images, {size / 2**20:.0f} MiB; {room}"
+    yield f"cache      {_cache()}"
     for name, (package, use) in EXTRAS.items():
         if package not in machine.versions(package):
             yield f"missing    {package}, for {use}: pip install '.[{name}]' in normbank's folder"
+
+
+def _cache() -> str:
+    """Where it is, or why there is none: everything else is worth telling, too."""
+    try:
+        cache = open_cache()
+        files, size = cache.usage()
+        room = f"{_free(cache.folder)} free on the disk"
+    except (OSError, UserError) as error:
+        return f"none: {error}"
+    return f"{printable(str(cache.folder))}: {files} images, {size / 2**20:.0f} MiB; {room}"
 
 
 def _device() -> str:

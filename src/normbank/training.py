@@ -29,19 +29,15 @@ from . import machine
 from .batches import StepSampler, batches_of
 from .config import Config
 from .errors import TrainingError, problem
+from .identity import Identity, OtherRunError, difference
 from .images import Pixels
 from .model.network import Network, build
 from .model.objective import Batch, objective
 from .progress import Progress
 from .settings import Train
 
-Identity = Mapping[str, Any]  # what two runs must share to be one: names of settings and images, values of plain types
 Precision = Literal["bf16-mixed", "32-true"]
 CROWD = 8  # threads for each processor: results are of their number, so some more than there are have their use
-
-
-class OtherRunError(TrainingError):
-    """What lies in the folder was made with other settings or images."""
 
 
 class Task(pl.LightningModule):
@@ -348,10 +344,3 @@ def _resume_from(checkpoint: Path, identity: Identity, resume: bool) -> Path | N
             f"Go on with those, start again with --overwrite, or name another --out."
         )
     return checkpoint
-
-
-def difference(before: Identity, now: Identity) -> str:
-    """What two identities differ in, in words; the first three of it."""
-    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    told = [f"{name} was {before.get(name)} and is {now.get(name)}" for name in names[:3]]
-    return "; ".join([*told, f"and {len(names) - 3} more"] if len(names) > 3 else told)

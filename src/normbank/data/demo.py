@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -60,18 +61,24 @@ def make_demo(out: Path, seed: int = 0) -> Path:
     if _is_complete(out, seed):
         return out
     _refuse_foreign(out)
-    part = out.with_name(out.name + ".part")
+    part = out.with_name(f".{out.name}.{secrets.token_hex(4)}.part")  # no one else's
     try:
-        shutil.rmtree(part, ignore_errors=True)
         _write_all(part, seed)
         if out.exists():
+            _refuse_others(out, _files(out) - _files(part))
             shutil.rmtree(out)
         part.rename(out)
     except OSError as error:
         raise DataError(
             problem(str(out), expected="a place to write 6 MB", came=str(error), do="Choose another folder.")
         ) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
     return out
+
+
+def _files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
 
 
 def _is_complete(out: Path, seed: int) -> bool:
@@ -102,13 +109,16 @@ def _refuse_foreign(out: Path) -> None:
     if not out.exists():
         return
     ours = {_MARKER, *TEXTURES} if _read_marker(out) is not None else set()
-    others = sorted(entry.name for entry in out.iterdir() if entry.name not in ours) if out.is_dir() else ["a file"]
+    _refuse_others(out, {entry.name for entry in out.iterdir()} - ours if out.is_dir() else {"a file"})
+
+
+def _refuse_others(out: Path, others: set[str]) -> None:
     if others:
         raise DataError(
             problem(
                 str(out),
                 expected="a new or empty folder, or an earlier demo's data alone",
-                came=f"{len(others)} other things ({', '.join(others[:3])})",
+                came=f"{len(others)} other things ({', '.join(sorted(others)[:3])})",
                 do="Choose another folder; nothing was changed.",
             )
         )

@@ -6,6 +6,7 @@ on bottle, grid, metal_nut, screw and zipper; one names the other ten); a file t
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import lzma
 import shutil
@@ -251,7 +252,9 @@ def unpack(archive: Path, out: Path, makes: tuple[str, ...]) -> None:
             came = f"{', '.join(sorted(entry.name for entry in staging.iterdir())[:5]) or 'nothing'} in it"
             raise _bad(archive, f"an archive of {', '.join(makes)}", came)
         for name in makes:
-            if not (out / name).exists():
+            if _is_missing(out / name):
+                with contextlib.suppress(FileNotFoundError):
+                    (out / name).rmdir()
                 (staging / name).rename(out / name)
     except (tarfile.TarError, lzma.LZMAError, zlib.error, gzip.BadGzipFile, EOFError) as error:
         raise _bad(archive, "a whole archive", f"a damaged one ({error})") from error
@@ -282,7 +285,12 @@ def _remotes(name: str, source: Source, category: str | None) -> tuple[Remote, .
 
 
 def _is_there(remote: Remote, out: Path) -> bool:
-    return remote.is_archive and all((out / name).exists() for name in remote.makes)
+    return remote.is_archive and not any(_is_missing(out / name) for name in remote.makes)
+
+
+def _is_missing(path: Path) -> bool:
+    """Whether nothing is there, or a folder with nothing in it."""
+    return not path.exists() or (path.is_dir() and not any(path.iterdir()))
 
 
 def _ask(source: Source, remotes: list[Remote], base_url: str | None, accept: Callable[[str], bool]) -> None:

@@ -48,6 +48,9 @@ def _test(root: Path) -> tuple[list[Sample], list[Skipped]]:
     for kind in subfolders(folder) if folder else ():
         found = list_images(kind)
         good = kind.name.casefold() == NORMAL
+        if kind.name == GOOD:
+            do = "Rename it; the good images are those of NORMAL."
+            raise DataError(problem(repr(str(kind)), expected="a class of defects", came=f"the name {GOOD!r}", do=do))
         samples += [Sample(path, 0 if good else 1, GOOD if good else kind.name) for path in found.paths]
         skipped += found.skipped
     return samples, skipped

@@ -77,8 +77,8 @@ def _rows(file: Path) -> Iterator[_Row]:
     line = 1
     try:
         for cells in reader:
-            if not cells:
-                pass  # an empty line
+            if not any(cell.strip() for cell in cells):
+                pass  # an empty line, or a row of nothing, as spreadsheets leave them
             elif header is None:
                 header = _checked_header(file, line, cells)
             else:
@@ -168,9 +168,12 @@ def _kind(row: _Row, label: int) -> str:
 def _file(row: _Row, column: str) -> str | None:
     """The path in that column, checked to be a file of a known sort; None where the cell is empty."""
     text = row.values.get(column, "")
-    if not text:
+    if not text.strip():
         return None
     path = row.file.parent / text
+    if not os.path.isfile(path):  # a name may begin or end with a space, but hardly ever does
+        text = text.strip()
+        path = row.file.parent / text
     if not is_image_name(path.name):
         raise row.error(column, f"a file ending in {' '.join(SUFFIXES)}", repr(text), "Convert it, or remove the line.")
     if not os.path.isfile(path):

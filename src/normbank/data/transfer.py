@@ -166,9 +166,9 @@ class _Part:
             return open(self.path, "ab")
         if response.headers.get_content_type() == "text/html":
             _not_the_file(self.url, "a web page")
-        size = response.headers.get("Content-Length")
+        size = _number(response.headers.get("Content-Length"))
         self.discard()
-        self.state = _State(self.url, int(size) if size else None, _validator(response.headers))
+        self.state = _State(self.url, size, _validator(response.headers))
         check_room(self.path.parent, (self.state.size or 0) * (1 + self.room_for_contents))
         self.state_path.write_text(json.dumps(asdict(self.state)), encoding="utf-8")
         return open(self.path, "wb")
@@ -240,8 +240,12 @@ def _not_the_file(url: str, came: str) -> NoReturn:
 
 def _asked_wait(headers: Any) -> float:
     """Retry-After where it is a number of seconds, else 0."""
-    asked = (headers.get("Retry-After") or "") if headers else ""
-    return float(asked) if asked.isdigit() else 0.0
+    return float((_number(headers.get("Retry-After")) if headers else None) or 0)
+
+
+def _number(text: str | None) -> int | None:
+    """The number that a header holds; None where it holds none, whatever else."""
+    return int(text) if text and text.isascii() and text.isdecimal() else None
 
 
 def _validator(headers: http.client.HTTPMessage) -> str | None:

@@ -27,8 +27,8 @@ def partition_memory_bank(settings: Model, level: int, size: int) -> Memory:
 
 
 def no_memory(settings: Model, level: int, size: int) -> Memory:
-    """A raw lateral link, whatever the settings."""
-    return NoMemory()
+    """A raw lateral link, or none; to the decoder below the bottleneck there is no other way."""
+    return NoMemory() if settings.lateral or level == settings.levels else CutLink()
 
 
 MEMORIES: dict[str, Callable[[Model, int, int], Memory]] = {
@@ -50,6 +50,5 @@ def make_memories(config: Config) -> list[Memory]:
 
 def _memory(config: Config, level: int) -> Memory:
     settings = config.model
-    if level in settings.memory_places:
-        return MEMORIES[settings.memory](settings, level, config.network_size >> (level - 1))
-    return NoMemory() if settings.lateral or level == settings.levels else CutLink()
+    make = MEMORIES[settings.memory] if level in settings.memory_places else no_memory
+    return make(settings, level, config.network_size >> (level - 1))

@@ -14,10 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..settings import Model
+from ..settings import COLDEST, Model
 
 RAMP = 0.01  # width of the step of the hard shrinkage, in thresholds
-COLDEST = 0.005  # a learnt temperature does not fall below: the softmax would be a choice, and learn no more
 CLOSED = -3.0  # where a gate starts: 5 % of the raw features
 
 

@@ -1,0 +1,51 @@
+"""Whether two trainings are one: of the same settings and the same images. No PyTorch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from .config import GROUPS, completed
+from .data.loading import Loaded
+from .data.splits import fingerprint
+from .errors import TrainingError
+
+Identity = Mapping[str, Any]  # what two runs must share to be one: names of settings and images, values of plain types
+
+
+class OtherRunError(TrainingError):
+    """What lies in the folder was made with other settings or images."""
+
+
+def identity_of(settings: dict[str, Any], images: Mapping[str, Any]) -> Identity:
+    """What has to be equal for a run to be the same: settings and images, not the folder they lie in.
+
+    `settings` as a Config dumps them, `images` as `images_record` gives them: what a manifest holds too.
+    """
+    whole = completed(settings)
+    told = {f"{group}.{name}": value for group in GROUPS for name, value in whole[group].items()}
+    del told["train.checkpoint_every"]
+    seen = hashlib.sha256(" ".join(images["seen"]).encode()).hexdigest()
+    trained_on = images["fingerprint"][:12]
+    return {**told, "fingerprint of the images": seen[:12], "fingerprint of those trained on": trained_on}
+
+
+def images_record(train: Loaded, held_out: Loaded) -> dict[str, Any]:
+    """The images by their content: those trained on as one fingerprint, all that were seen one by one."""
+    seen = sorted(digest[:16] for part in (train, held_out) for digest in part.digests)
+    digests = {sample.name: digest for sample, digest in zip(train.samples, train.digests, strict=True)}
+    return {"fingerprint": fingerprint(train.samples, digests), "seen": seen}
+
+
+def order_of(train: Loaded) -> Identity:
+    """What an unfinished run has to share beside: batches are drawn from the images in the order of their names."""
+    digest = hashlib.sha256("".join(train.digests).encode()).hexdigest()
+    return {"order of the images, by their names": digest[:12]}
+
+
+def difference(before: Identity, now: Identity) -> str:
+    """What two identities differ in, in words; the first three of it."""
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    told = [f"{name} was {before.get(name)} and is {now.get(name)}" for name in names[:3]]
+    return "; ".join([*told, f"and {len(names) - 3} more"] if len(names) > 3 else told)
