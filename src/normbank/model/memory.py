@@ -195,7 +195,10 @@ class PartitionMemoryBank(LearntItems):
         return read if self.gate is None else read + torch.sigmoid(self.gate) * (features - read)
 
     def _weights(self, queries: Tensor) -> Tensor:
-        """Weights [k, B*C, m], always in 32 bits: they differ from 1/m in digits that bfloat16 does not hold."""
+        """Weights [k, B*C, m] in 32 bits: they differ from 1/m in digits that bfloat16 does not hold.
+
+        Under autocast the products before them are bfloat16's.
+        """
         unit_items = functional.normalize(self.items, dim=-1)  # Eq. 2
         # Dividing the products by |q| equals normalising q, on a far smaller tensor.
         products = torch.bmm(queries, unit_items.transpose(1, 2)).float()
