@@ -31,7 +31,7 @@ _EXIT_CODES = f"""## Exit codes
 | --- | --- |
 | 0 | done |
 | 1 | a fault of ours, with a traceback: please report it |
-| {endings.MISTAKE} | a mistake in what was given: one message says what was expected, what came and what to do |
+| {endings.MISTAKE} | a mistake in what was given, or too little room or memory: one message says what to do |
 | {endings.ANOMALY_FOUND} | `normbank predict --fail-on-anomaly`: an image is anomalous |
 | {endings.INTERRUPTED}, {endings.TERMINATED} | ended by Ctrl-C or by SIGTERM; a message says what is left |
 | {endings.READER_LEFT} | the reader of the output left before the end |

@@ -216,16 +216,16 @@ def test_a_user_without_a_home_does_without_a_cache(monkeypatch, sample):
     assert default_folder() == Path("/somewhere")
 
 
-def test_a_home_one_may_not_look_into_does_not_stop_the_run(monkeypatch, sample):
+def test_a_home_one_may_not_look_into_does_not_stop_the_run(monkeypatch, sample, tmp_path):
     real = os.stat
 
     def stat(path, *more, **named):
-        if str(path).startswith("/root/closed"):
+        if str(path).startswith(str(tmp_path / "closed")):
             raise PermissionError(13, "Permission denied", str(path))
         return real(path, *more, **named)
 
     monkeypatch.setattr(os, "stat", stat)
-    monkeypatch.setenv("NORMBANK_CACHE", "/root/closed/normbank")
+    monkeypatch.setenv("NORMBANK_CACHE", str(tmp_path / "closed" / "normbank"))
     assert np.array_equal(open_cache().load(sample, SPEC)[0], images.load(sample.path, SPEC))
 
 

@@ -144,6 +144,8 @@ def test_doctor(run, monkeypatch, tmp_path):
     came = run("doctor")
     assert came.code == 0  # everything else is worth telling, too
     assert re.search(r"^cache +none: .*file: expected a folder, got a file", came.out, re.MULTILINE)
+    monkeypatch.setenv("NORMBANK_CACHE", str(tmp_path / "file" / "below"))
+    assert re.search(r"^cache +none: .*below cannot be made; NORMBANK_CACHE can", run("doctor").out, re.MULTILINE)
 
 
 def test_cache_is_told_and_cleared(run, monkeypatch, tmp_path, tiny_model, tiny_data):
@@ -665,6 +667,7 @@ def test_no_names_at_all_are_no_error(tiny_model):
     [
         MemoryError("Unable to allocate 40.2 GiB for an array"),
         MemoryError(),
+        RuntimeError("std::bad_alloc"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:1] . DefaultCPUAllocator: can't allocate memory: 4 TB.\nmore"),
         RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."),
     ],

@@ -172,9 +172,11 @@ MISTAKES = {
     "train.steps": "--set 'train.steps': expected group.field=value, got no '='. For example: --set train.steps=500",
     "train.steps=0": "train.steps: Input should be greater than or equal to 1, got 0 (optimiser steps",
     "train.steps=many": "train.steps: Input should be a valid integer, unable to parse string as an integer, got 'm",
-    "train.steps=true": "train.steps: Input should be a valid integer, unable to parse string as an integer, got 'tr",
-    "train.learning_rate=true": "train.learning_rate: Input should be a valid number, unable to parse string as a num",
-    "data.channels=false": "data.channels: Input should be a valid integer, unable to parse string as an integer, got",
+    "train.steps=true": "train.steps: expected neither true nor false, got True",
+    "train.learning_rate=true": "train.learning_rate: expected neither true nor false, got True",
+    "data.channels=false": "data.channels: expected neither true nor false, got False",
+    "model.widths=true,true": "model.widths: expected neither true nor false, got [True, True]",
+    "score.weights=true": "score.weights: expected neither true nor false, got [True]",
     "train.steps=2.5": "train.steps: Input should be a valid integer, got a number with a fractional part, got 2.5",
     "train.learning_rate=NaN": "train.learning_rate: Input should be a finite number, got nan",
     "train.learning_rate=-1": "train.learning_rate: Input should be greater than 0, got -1",
@@ -283,11 +285,7 @@ MISFITS = {  # settings that each are possible, and not together
     ),
     "nothing to penalise": (
         {"model.memory": "none", "train.penalty_weight": 0.1},
-        "train.penalty_weight: expected 0 unless model.memory=mnad stands: no other memory has a penalty, got 0.1",
-    ),
-    "a penalty of a memory that has none": (
-        {"train.penalty_weight": 0.1},
-        "train.penalty_weight: expected 0 unless model.memory=mnad stands: no other memory has a penalty, got 0.1",
+        "train.penalty_weight: expected 0 where no memory stands (model.memory, model.memory_levels), got 0.1",
     ),
     "the average of items that are moved": (
         {**LOW, "model.items": [7], "model.memory": "mnad", "train.average": 0.5},

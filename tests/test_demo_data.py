@@ -1,4 +1,5 @@
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -185,6 +186,25 @@ def test_things_laid_into_an_earlier_demo_are_not_lost(tmp_path, small):
             make_demo(folder, seed=4)
         assert everything(tmp_path) == before
         (folder / name).unlink()
+
+
+def test_what_systems_leave_in_every_folder_is_no_one_s_own(tmp_path, small):
+    folder = make_demo(tmp_path / "data")
+    for name in (".DS_Store", "Thumbs.db", "train/good/000.png"):
+        (folder / "brick" / name).unlink(missing_ok=True)
+        if "good" not in name:
+            (folder / "brick" / name).touch()
+    assert (make_demo(folder) / "brick" / "train" / "good" / "000.png").exists()
+
+
+def test_what_a_kill_left_goes(tmp_path, small, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)  # as where no one is left to tidy up
+        patch.setattr(demo, "_marker", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            make_demo(tmp_path / "data")
+    assert len(list(tmp_path.iterdir())) == 1
+    assert [path.name for path in make_demo(tmp_path / "data").parent.iterdir()] == ["data"]
 
 
 def test_a_folder_of_someone_else_beside_it_is_left_alone(tmp_path, small):

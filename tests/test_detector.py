@@ -61,7 +61,6 @@ from normbank.detector import load
 took = time.perf_counter() - start
 found = normbank.load(sys.argv[1]).predict(sys.argv[2])
 import json
-import pickle
 print(json.dumps([took, found.score, sorted({name.partition(".")[0] for name in sys.modules})]))
 """
 

@@ -411,6 +411,12 @@ def test_what_is_there_is_left_alone(site, shop, tmp_path):
     assert site.seen == []
 
 
+def test_a_link_of_the_name_is_someone_s_own_doing(site, shop, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "bottle").symlink_to(tmp_path / "elsewhere")
+    assert get(site, tmp_path, accept=never) == tmp_path / "bottle"
+
+
 def test_an_empty_folder_of_the_name_is_nothing(site, shop, tmp_path):
     (tmp_path / "bottle").mkdir()
     with pytest.raises(UserError, match="the licence was not accepted"):

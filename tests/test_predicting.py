@@ -258,13 +258,32 @@ def test_what_was_drawn_is_not_scored_next_time(detector, tmp_path):
     folder = tmp_path / "in"
     for name in ("x.png", "sub/y.png", "pictures/z.png"):
         save(folder / name, weave(1))
-    outlets = Outlets(maps=folder / "results" / "maps", overlays=folder / "heat")
+    outlets = Outlets(maps=folder / "heat" / "maps", overlays=folder / "heat")
     before = names(find_targets([str(folder)]))
     assert score_all(detector, find_targets([str(folder)]), outlets).scored == 3
     assert names(find_targets([str(folder)])) == before
-    assert len(names(find_targets([str(folder / "heat")]))) == 3  # where they are asked for
+    assert len(names(find_targets([str(folder / "heat")]))) == 3  # where they are asked for: without those of maps
     score_all(detector, find_targets([str(folder / "x.png")]), Outlets(overlays=folder / "pictures"))
     assert str(folder / "pictures" / "z.png") in dict(names(find_targets([str(folder)])))  # it had images of its own
+
+
+def test_a_folder_one_may_not_look_into_is_told_and_the_rest_is_scored(detector, folder, monkeypatch):
+    (folder / "closed").mkdir()
+    stat, listdir = os.stat, os.listdir
+
+    def refused(real):
+        def call(path=".", *more, **named):
+            if "closed" in Path(os.fspath(path)).parts[:-1] or (real is listdir and str(path).endswith("closed")):
+                raise PermissionError(13, "Permission denied", str(path))
+            return real(path, *more, **named)
+
+        return call
+
+    monkeypatch.setattr(os, "stat", refused(stat))
+    monkeypatch.setattr(os, "listdir", refused(listdir))
+    found = names(find_targets([str(folder)]))
+    assert len(found) == 5
+    assert "closed" in dict(found).values()
 
 
 def test_rows_have_the_names_that_were_given(detector, tmp_path, monkeypatch):

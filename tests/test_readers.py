@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from normbank.data import idx, mnist
-from normbank.data.files import list_images
+from normbank.data.files import DRAWN, list_images
 from normbank.data.open import READERS, open_dataset
 from normbank.data.samples import Dataset, Sample
 from normbank.data.splits import fingerprint, hold_out, portion
@@ -423,7 +423,9 @@ def test_an_empty_folder_of_good_test_images(tmp_path: Path) -> None:
     assert "leave data.normal_test_dir out" in refused(tmp_path, Data(normal_test_dir="more"))
 
 
-@pytest.mark.parametrize("doubtful", ["Test", "ground_truth", "bad", "NOK", "reject", "tile/defect"])
+@pytest.mark.parametrize(
+    "doubtful", ["Test", "ground_truth", "bad", "NOK", "not ok 2", "n.i.o.", "reject", "tile/defect"]
+)
 def test_a_tree_with_defects_is_not_taken_for_good_images(tmp_path: Path, doubtful: str) -> None:
     make(tmp_path, "ok/0.png", f"{doubtful}/sub/0.png")
     assert f"the sub-folder {doubtful!r}" in refused(tmp_path)
@@ -673,6 +675,14 @@ def test_mnist_files_that_are_missing_or_disagree(tmp_path: Path) -> None:
     assert "expected labels 0 to 9, got 11 at index 3" in refused(tmp_path)
     labels.unlink()
     assert f"expected the file {mnist.TEST_LABELS} or {mnist.TEST_LABELS}.gz, got neither" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("tree", ["{}/good/0.png {}/spot/1.png", "good/0.png defect/spot/1.png"])
+def test_what_was_drawn_is_no_kind_of_defect(tmp_path: Path, tree: str) -> None:
+    make(tmp_path, "train/good/0.png", *tree.format("test", "test").split())
+    before = open_dataset(tmp_path, Data(normal_dir="train/good"))
+    make(tmp_path, *(f"{folder}/heat/{name}" for folder in ("test", "defect") for name in ("1.png.png", DRAWN)))
+    assert open_dataset(tmp_path, Data(normal_dir="train/good")).test == before.test
 
 
 # --- oct ---

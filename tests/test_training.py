@@ -21,7 +21,7 @@ from normbank import machine, training
 from normbank.batches import Batches
 from normbank.config import Config
 from normbank.errors import TrainingError
-from normbank.identity import OtherRunError, difference
+from normbank.identity import ORDER, OtherRunError, difference
 from normbank.images import Pixels
 from normbank.model.network import build
 from normbank.model.objective import Batch, objective
@@ -393,6 +393,17 @@ def test_another_run_s_checkpoint_is_refused_and_told_apart(tmp_path: Path) -> N
     assert isinstance(caught.value, TrainingError)
     assert "--overwrite" in str(caught.value)
     assert str(tmp_path) in str(caught.value)
+
+
+def test_a_checkpoint_from_before_the_order_was_kept_goes_on(tmp_path: Path) -> None:
+    known = {"a": 1}
+    state = {"callbacks": {"Journal": {"identity": known}}}
+    torch.save(state, tmp_path / "c.ckpt")
+    found = training._resume_from(tmp_path / "c.ckpt", {**known, ORDER: "abc"}, resume=True)
+    assert found == tmp_path / "c.ckpt"
+    torch.save({"callbacks": {"Journal": {"identity": {**known, ORDER: "xyz"}}}}, tmp_path / "c.ckpt")
+    with pytest.raises(OtherRunError, match="order of the images, by their names was xyz and is abc"):
+        training._resume_from(tmp_path / "c.ckpt", {**known, ORDER: "abc"}, resume=True)
 
 
 def test_difference_by_hand() -> None:

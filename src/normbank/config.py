@@ -144,10 +144,10 @@ def _memories_can_read(config: Config) -> None:
     moved = model.has_memory and model.memory == "mnad"
     told = "0 for model.memory=mnad, whose items are moved, not learnt: their average is none"
     _expect(not moved or not train.average, "train.average", told, train.average)
-    told = "0 unless model.memory=mnad stands: no other memory has a penalty"
-    _expect(moved or not train.penalty_weight, "train.penalty_weight", told, train.penalty_weight)
-    told = "0 where no memory stands (model.memory, model.memory_levels)"
-    _expect(model.has_memory or not train.entropy_weight, "train.entropy_weight", told, train.entropy_weight)
+    for name in ("entropy_weight", "penalty_weight"):
+        weight = getattr(train, name)
+        told = "0 where no memory stands (model.memory, model.memory_levels)"
+        _expect(model.has_memory or not weight, f"train.{name}", told, weight)
 
 
 def _companions_can_learn(config: Config) -> None:
@@ -263,9 +263,7 @@ def _parse(text: str, dotted: str) -> Any:
     if text in choices or str in (kind, *choices):  # "32" may name a precision, and "2024" a folder
         return text
     with contextlib.suppress(json.JSONDecodeError):
-        value = json.loads(text)
-        is_number = bool not in (kind, *choices)  # pydantic takes true for 1
-        return text if isinstance(value, bool) and is_number else value
+        return json.loads(text)
     return text
 
 

@@ -27,9 +27,10 @@ _REMEDIES = {
     errno.ENOENT: "It was there before, or is a link that leads nowhere: look",
     **dict.fromkeys((errno.EIO, errno.ESTALE), "The disk, or the drive in the network, failed: see to it"),
     errno.EMFILE: "Let a process open more files (ulimit -n)",
+    errno.ENOMEM: "Free memory",
 }
 # What NumPy, PyTorch, CUDA and ONNX Runtime say, of which the last three raise what they raise for anything else, too.
-_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "failed to allocate memory")
+_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "failed to allocate memory", "bad_alloc")
 
 
 class Commands(TyperGroup):

@@ -12,6 +12,7 @@ from .data.splits import fingerprint
 from .errors import TrainingError
 
 Identity = Mapping[str, Any]  # what two runs must share to be one: names of settings and images, values of plain types
+ORDER = "order of the images, by their names"  # one of those names; earlier versions' checkpoints have it not
 
 
 class OtherRunError(TrainingError):
@@ -41,7 +42,7 @@ def images_record(train: Loaded, held_out: Loaded) -> dict[str, Any]:
 def order_of(train: Loaded) -> Identity:
     """What an unfinished run has to share beside: batches are drawn from the images in the order of their names."""
     digest = hashlib.sha256("".join(train.digests).encode()).hexdigest()
-    return {"order of the images, by their names": digest[:12]}
+    return {ORDER: digest[:12]}
 
 
 def difference(before: Identity, now: Identity) -> str:

@@ -27,7 +27,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".npy")
 LABELS = 64  # largest value of a mask that is taken to number kinds of defects
 MAX_PIXELS = 178_000_000  # just below where Pillow refuses on its own
 _PILLOWS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # of its formats: others may start programs of the system
-_BITS, _PHOTOMETRIC, _SAMPLES, _PLANAR = 258, 262, 277, 284  # tags of TIFF
+_WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _SAMPLES, _PLANAR = 256, 257, 258, 262, 277, 284  # tags of TIFF
 _SCAN = 8192  # pixels along the longer side, to which a strip is reduced whose square would fill the memory
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601, as Pillow's mode L
 
@@ -123,11 +123,12 @@ def stored_size(path: str | Path, frame: int | None = None) -> tuple[int, int] |
             stored = read_frame(path, frame) if frame is not None else np.load(path, mmap_mode="r", allow_pickle=False)
             return stored.shape[1], stored.shape[0]
         with _QUIET, _opened(path) as image:
-            # Pillow would decode a whole PNG in search of an orientation, which PNG files hardly ever have; a TIFF it
-            # turns by itself.
-            searched = image.format not in ("PNG", "TIFF")
+            # Pillow would decode a whole PNG in search of an orientation, where it does not stand before the pixels.
+            searched = image.format != "PNG" or "exif" in image.info
             on_its_side = searched and image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-            return (image.height, image.width) if on_its_side else image.size
+            tags = getattr(image, "tag_v2", {})  # a TIFF is turned by some versions of Pillow, and not by others
+            turned = on_its_side and image.size == (tags.get(_HEIGHT), tags.get(_WIDTH))
+            return (image.height, image.width) if on_its_side and not turned else image.size
     except Exception:  # whoever decodes the file says what is wrong with it
         return None
 
@@ -168,7 +169,7 @@ def _check_shape(mask: tuple[int, int], image: str | Path, name: str) -> None:
 
 def _in_proportion(one: tuple[int, int], other: tuple[int, int]) -> bool:
     (width, height), (wide, high) = one, other
-    return abs(width * high - height * wide) <= max(wide, high)
+    return abs(width * high - height * wide) <= max(width, height, wide, high)
 
 
 def _has_palette(content: bytes, name: str) -> bool:
@@ -243,7 +244,9 @@ _QUIET = _Quiet()
 def _why(error: Exception) -> str:
     """Pillow's reason, without the addresses of its buffers."""
     if isinstance(error, UnidentifiedImageError):
-        return "is not an image of a known format (PNG, JPEG, BMP, TIFF, WebP), whatever its name says"
+        return "is not an image of a known format (PNG, JPEG, BMP, most of TIFF, WebP), whatever its name says"
+    if isinstance(error, MemoryError):
+        return "takes more memory to decode than there is"
     if isinstance(error, Image.DecompressionBombError):
         return f"declares more than {MAX_PIXELS:,} pixels; such images are not decoded"
     return f"cannot be decoded as an image: {error}"
@@ -278,7 +281,7 @@ def _check_samples(image: Image.Image, name: str) -> None:
     held = tags.get(_SAMPLES, 0)
     if held > 1 and tags.get(_PLANAR) == 2 and max(tags.get(_BITS, (8,))) > 8:
         do = f"Save it as .npy (height x width x {held}), or as a TIFF whose channels stand side by side (contiguous)"
-        raise ImageError(name, f"holds {held} channels of 16 bits, each in a plane of its own, which is not read. {do}")
+        raise ImageError(name, f"holds {held} deep channels, each in a plane of its own, which is not read. {do}")
     if held > len(image.getbands()):
         do = f"Save all as .npy (height x width x {held}), or those wanted as a TIFF of one or three"
         raise ImageError(name, f"holds {held} channels, of which {len(image.getbands())} can be read. {do}")

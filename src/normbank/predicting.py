@@ -174,17 +174,21 @@ def _check_outlets(outlets: Outlets) -> None:
             do = "Without --csv and --jsonl the rows go to standard output."
             raise UserError(problem("--csv and --jsonl", expected="a file", came="'-'", do=do))
         ensure_no_loss(path, start.encode())
-    for folder in (outlets.maps, outlets.overlays):
-        if folder:
-            _make_folder(folder)
+    _make_folders([folder for folder in (outlets.maps, outlets.overlays) if folder])
+
+
+def _make_folders(folders: Sequence[Path]) -> None:
+    """Those that were not there, or empty, are marked: of other ones someone's own images would be passed over, too."""
+    ours = [folder for folder in folders if not (folder.is_dir() and any(folder.iterdir()))]
+    for folder in folders:
+        _make_folder(folder)
+    for folder in ours:
+        (folder / DRAWN).touch()
 
 
 def _make_folder(folder: Path) -> None:
-    """A folder of someone's own images is not marked: they would be passed over, too."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not any(folder.iterdir()):
-            (folder / DRAWN).touch()
     except OSError as error:
         raise UserError(f"folder {str(folder)!r} cannot be made: {error.strerror}. Name another.") from None
 

@@ -6,7 +6,7 @@ relatives, "ours" our choice. What fits together across groups is checked in `co
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -20,6 +20,17 @@ class Frozen(BaseModel):
     """Settings that cannot be changed, and know every name they are given."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, values: Any) -> Any:
+        """Pydantic takes true for 1."""
+        for name, value in values.items() if isinstance(values, dict) else ():
+            kind = cls.model_fields[name].annotation if name in cls.model_fields else bool
+            held = value if isinstance(value, (list, tuple)) else (value,)
+            if bool not in (kind, *get_args(kind)) and any(isinstance(one, bool) for one in held):
+                raise ValueError(f"{cls.__name__.lower()}.{name}: expected neither true nor false, got {value}")
+        return values
 
 
 # What decides which files are read as what, and may be another for each folder a detector meets.

@@ -76,7 +76,10 @@ def _cache() -> str:
     try:
         cache = open_cache()
         files, size = cache.usage()
-        room = f"{_free(cache.folder)} free on the disk"
+        there = next(parent for parent in (cache.folder, *cache.folder.parents) if parent.exists())
+        if not there.is_dir():
+            return f"none: {printable(str(cache.folder))} cannot be made; NORMBANK_CACHE can name a folder"
+        room = f"{shutil.disk_usage(there).free / 2**30:.0f} GiB free on the disk"
     except (OSError, UserError) as error:
         return f"none: {error}"
     return f"{printable(str(cache.folder))}: {files} images, {size / 2**20:.0f} MiB; {room}"
@@ -89,8 +92,3 @@ def _device() -> str:
     if platform.system() == "Darwin" and platform.machine() == "arm64":
         return "Apple's GPU where PyTorch finds it (train.device=cpu keeps to the processor)"
     return "the processor (no NVIDIA driver)"
-
-
-def _free(folder: Path) -> str:
-    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    return f"{shutil.disk_usage(there).free / 2**30:.0f} GiB"

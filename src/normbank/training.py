@@ -29,7 +29,7 @@ from . import machine
 from .batches import StepSampler, batches_of
 from .config import Config
 from .errors import TrainingError, problem
-from .identity import Identity, OtherRunError, difference
+from .identity import ORDER, Identity, OtherRunError, difference
 from .images import Pixels
 from .model.network import Network, build
 from .model.objective import Batch, objective
@@ -338,6 +338,8 @@ def _resume_from(checkpoint: Path, identity: Identity, resume: bool) -> Path | N
             f"checkpoint {str(checkpoint)!r} cannot be read: expected what an interrupted training wrote, "
             f"got {type(error).__name__}: {reason}. Delete it, or start again with --overwrite."
         ) from None
+    if ORDER in identity:
+        found.setdefault(ORDER, identity[ORDER])
     if found != dict(identity):
         raise OtherRunError(
             f"checkpoint {str(checkpoint)!r} was made with other settings or images ({difference(found, identity)}). "

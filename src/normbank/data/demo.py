@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -61,8 +60,9 @@ def make_demo(out: Path, seed: int = 0) -> Path:
     if _is_complete(out, seed):
         return out
     _refuse_foreign(out)
-    part = out.with_name(f".{out.name}.{secrets.token_hex(4)}.part")  # no one else's
+    part = out.with_name(f".{out.name}.normbank.part")  # no one else's; what a kill left goes
     try:
+        shutil.rmtree(part, ignore_errors=True)
         _write_all(part, seed)
         if out.exists():
             _refuse_others(out, _files(out) - _files(part))
@@ -78,7 +78,10 @@ def make_demo(out: Path, seed: int = 0) -> Path:
 
 
 def _files(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    """Names below it, without what systems leave in every folder that is looked at."""
+    found = (path for path in folder.rglob("*") if not path.is_dir())
+    shown = (path for path in found if not path.name.startswith(".") and path.name != "Thumbs.db")
+    return {path.relative_to(folder).as_posix() for path in shown}
 
 
 def _is_complete(out: Path, seed: int) -> bool:

@@ -289,8 +289,8 @@ def _is_there(remote: Remote, out: Path) -> bool:
 
 
 def _is_missing(path: Path) -> bool:
-    """Whether nothing is there, or a folder with nothing in it."""
-    return not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    """Whether nothing is there, or a folder with nothing in it; a link is someone's own doing."""
+    return not path.exists() or (path.is_dir() and not path.is_symlink() and not any(path.iterdir()))
 
 
 def _ask(source: Source, remotes: list[Remote], base_url: str | None, accept: Callable[[str], bool]) -> None:

@@ -74,12 +74,17 @@ def ensure_no_loss(path: Path, start: bytes) -> None:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The folders directly in `folder`, sorted by name, without hidden ones and those named like an image."""
+    """The folders directly in `folder`, by name, without hidden ones, those named like an image and those we drew."""
     try:
         children = sorted(folder.iterdir())
     except OSError:
         return []
-    return [p for p in children if not p.name.startswith(".") and not is_image_name(p.name) and is_dir(p)]
+    shown = [p for p in children if not p.name.startswith(".") and not is_image_name(p.name)]
+    return [p for p in shown if is_dir(p) and not _is_drawn(p)]
+
+
+def _is_drawn(folder: Path) -> bool:
+    return os.path.exists(folder / DRAWN)  # False, too, where one may not look
 
 
 def is_dir(path: Path) -> bool:
@@ -126,7 +131,7 @@ def some_images(folder: Path, *, without: Collection[Path] = (), expected: str, 
 def _walk(top: Path, prefix: str, entered: set[str]) -> Iterator[tuple[str, str | None]]:
     """(name relative to `top`, None or why it cannot be an image), depth first, in sorted order."""
     here = top / prefix
-    if (real := os.path.realpath(here)) in entered or (prefix and (here / DRAWN).exists()):
+    if (real := os.path.realpath(here)) in entered or (prefix and _is_drawn(here)):
         return
     entered.add(real)
     try:

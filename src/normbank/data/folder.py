@@ -17,7 +17,7 @@ LOOSE_KIND = "defect"  # of images directly in abnormal_dir
 _SETTINGS = ("normal_dir", "abnormal_dir", "normal_test_dir", "mask_dir")
 # Names that speak against "all images below are good". `.` as data.normal_dir overrules them.
 _DOUBTFUL = {"defect", "defects", "defective", "anomaly", "anomalies", "anomalous", "abnormal", "bad", "mask", "masks"}
-_DOUBTFUL |= {"ground_truth", "test", "nok", "ng", "ko", "nio", "not_ok", "not_good", "fail", "failed", "fault"}
+_DOUBTFUL |= {"groundtruth", "test", "nok", "ng", "ko", "nio", "notok", "notgood", "fail", "failed", "fault"}
 _DOUBTFUL |= {"faulty", "broken", "damaged", "reject", "rejected", "rejects", "scrap"}
 
 
@@ -132,13 +132,18 @@ def _good(root: Path, folders: _Folders, settings: Data) -> Listing:
 
 def _refuse_doubtful(root: Path, listing: Listing, settings: Data) -> None:
     """Without normal_dir all images below count as good: not where a folder's name says otherwise."""
-    named = {Path(value).name.casefold() for value in (settings.abnormal_dir, settings.mask_dir)} - {""}
+    named = {_letters(Path(value).name) for value in (settings.abnormal_dir, settings.mask_dir)} - {""}
     for name in listing.names:
         for folder in Path(name).parents:
-            if folder.name.casefold() in _DOUBTFUL | named:
+            if _letters(folder.name) in _DOUBTFUL | named:
                 do = "Name the folder it is in, or set data.normal_dir; data.normal_dir=. takes every image for good."
                 came = f"the sub-folder {folder.as_posix()!r}"
                 raise DataError(problem(repr(str(root)), expected="a folder of good images", came=came, do=do))
+
+
+def _letters(name: str) -> str:
+    """Of a name what says what it is: `Not-OK 2` is `notok`."""
+    return "".join(filter(str.isalpha, name.casefold()))
 
 
 def _good_test(folders: _Folders) -> tuple[list[Sample], tuple[Skipped, ...]]:

@@ -52,7 +52,8 @@ class Dataset:
     """A data set as its reader found it.
 
     `train` holds good samples only. `test` may be empty: a folder of good images alone is a data set.
-    `split_is_ours` says that the good test images were split off by a seed rather than by whoever made the data.
+    `split_is_ours` says that no one set good test images apart, so that a share of the good ones, which may be none, is
+    split off by a seed.
     `pooled` says that no one named the folder of the good images: all that were found are taken for good.
     `skipped` lists files that were seen and can never be an image (a directory named x.png).
     """
