@@ -71,3 +71,16 @@ def test_findings_in_short():
 def test_findings_say_what_standard_covers():
     covered = ", ".join(measured()["standard", data, "AUPRO"] for data in PHOTOGRAPHS)
     assert f"(AUPRO {covered})" in section("`standard`")
+
+
+def test_findings_say_what_digits_gave():
+    said = dict(re.findall(r"`(fast|small)` (\d+\.\d)", section("Ours on MNIST")))
+    lines = all_lines("own", "paper", current(read_cells(REPO / "bench" / "results" / "cells")))
+    for name, value in said.items():
+        digits = [
+            line.by_seed("image_AUROC").values()
+            for line in lines
+            if line.cell.row == name and line.cell.data.startswith("mnist/")
+        ]
+        assert len(digits) == 10
+        assert value == f"{100 * mean([mean(list(seeds)) for seeds in digits]):.1f}"
