@@ -8,8 +8,6 @@ from __future__ import annotations
 import io
 import re
 import stat
-import threading
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +18,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from .data.idx import read_frame
 from .errors import ImageError
+from .quiet import QUIET
 
 Pixels = NDArray[Any]  # uint8 or uint16, H x W x C
 
@@ -90,7 +89,7 @@ def decode(content: bytes, name: str) -> Pixels:
     if name.lower().endswith(".npy"):
         return _checked(_decode_npy(content, name), name)
     try:
-        with _QUIET:
+        with QUIET:
             return _decode_picture(content, name)
     except ImageError:
         raise
@@ -106,7 +105,7 @@ def probe(path: str | Path, frame: int | None = None) -> tuple[int, int]:
     if not Path(path).is_file():
         raise ImageError(str(path), "is not a plain file")
     try:
-        with _QUIET, _opened(path) as image:
+        with QUIET, _opened(path) as image:
             _check_samples(image, str(path))
             bits = 16 if _is_deep(image) else 8
             return (1 if image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;") else 3), bits
@@ -122,7 +121,7 @@ def stored_size(path: str | Path, frame: int | None = None) -> tuple[int, int] |
         if frame is not None or str(path).lower().endswith(".npy"):
             stored = read_frame(path, frame) if frame is not None else np.load(path, mmap_mode="r", allow_pickle=False)
             return stored.shape[1], stored.shape[0]
-        with _QUIET, _opened(path) as image:
+        with QUIET, _opened(path) as image:
             # Pillow would decode a whole PNG in search of an orientation, where it does not stand before the pixels.
             searched = image.format != "PNG" or "exif" in image.info
             on_its_side = searched and image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
@@ -175,7 +174,7 @@ def _in_proportion(one: tuple[int, int], other: tuple[int, int]) -> bool:
 def _has_palette(content: bytes, name: str) -> bool:
     if name.lower().endswith(".npy"):
         return False
-    with _QUIET, _opened(io.BytesIO(content)) as image:
+    with QUIET, _opened(io.BytesIO(content)) as image:
         return image.mode == "P"
 
 
@@ -211,34 +210,6 @@ def reduced(pixels: Pixels, by: int) -> Pixels:
         sums = image.reshape(side // by, by, side // by, by, channels).sum(axis=(1, 3), dtype=np.int64)
         made[...] = (sums + by * by // 2) // (by * by)
     return small
-
-
-class _Quiet:
-    """Silences Pillow's remarks on odd metadata while any thread decodes.
-
-    `warnings.catch_warnings` is not made for threads: the last to leave would restore what another had silenced.
-    """
-
-    def __init__(self) -> None:
-        self._lock, self._inside = threading.Lock(), 0
-        self._caught = warnings.catch_warnings()
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._inside == 0:
-                self._caught = warnings.catch_warnings()
-                self._caught.__enter__()
-                warnings.simplefilter("ignore")
-            self._inside += 1
-
-    def __exit__(self, *error: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                self._caught.__exit__(None, None, None)
-
-
-_QUIET = _Quiet()
 
 
 def _why(error: Exception) -> str:
