@@ -14,7 +14,7 @@ from normbank.presets import PRESETS
 REPO = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPO))  # bench stands outside the package
 
-from bench.lines import all_lines  # noqa: E402
+from bench.lines import Line, all_lines  # noqa: E402
 from bench.runs import current, read_cells  # noqa: E402
 from bench.text import mean  # noqa: E402
 
@@ -24,11 +24,15 @@ FINDINGS = (REPO / "docs" / "findings.md").read_text(encoding="utf-8")
 
 
 @cache
+def own_lines() -> list[Line]:
+    return all_lines("own", "paper", current(read_cells(REPO / "bench" / "results" / "cells")))
+
+
+@cache
 def measured() -> dict[tuple[str, str, str], str]:
     """Preset, data and metric to the mean over seeds in percent, as it is written."""
-    lines = all_lines("own", "paper", current(read_cells(REPO / "bench" / "results" / "cells")))
     found = {}
-    for line in lines:
+    for line in own_lines():
         for metric in ("image_AUROC", "pixel_AUROC", "AUPRO"):
             values = [value for value in line.by_seed(metric).values() if value is not None]
             if values:
@@ -75,11 +79,10 @@ def test_findings_say_what_standard_covers():
 
 def test_findings_say_what_digits_gave():
     said = dict(re.findall(r"`(fast|small)` (\d+\.\d)", section("Ours on MNIST")))
-    lines = all_lines("own", "paper", current(read_cells(REPO / "bench" / "results" / "cells")))
     for name, value in said.items():
         digits = [
             line.by_seed("image_AUROC").values()
-            for line in lines
+            for line in own_lines()
             if line.cell.row == name and line.cell.data.startswith("mnist/")
         ]
         assert len(digits) == 10

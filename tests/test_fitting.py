@@ -381,6 +381,7 @@ def test_short_and_quiet_trainings_are_not_measured(
     assert measured == []
 
 
+@pytest.mark.slow
 def test_what_was_measured_leaves_the_result_as_it_was(tmp_path: Path, cheap: Cheap) -> None:
     config = tiny_config(train__steps=101, train__corrupt=0.5)
     dataset = good(tmp_path / "data", 12)
