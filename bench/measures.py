@@ -16,6 +16,7 @@ from normbank.detector import BATCH, Detector
 from normbank.errors import ImageError
 from normbank.evaluation import IMAGE_METRICS, PIXEL_METRICS, to_test
 from normbank.images import ImageSpec
+from normbank.metrics import over_pixels
 
 Array = NDArray[Any]
 SHIFT = 0.05  # of full scale
@@ -50,12 +51,12 @@ def measure(
     MetricError where there is one class only.
     """
     found: dict[str, float | None] = {n: metric(scores, labels) for n, metric in IMAGE_METRICS.items() if n in names}
-    asked = {name: metric for name, metric in PIXEL_METRICS.items() if name in names}
+    asked = [name for name in PIXEL_METRICS if name in names]
     known = [place for place, mask in enumerate(masks) if mask is not None]
-    if not any(labels[known]):
+    if not asked or not any(labels[known]):
         return found | dict.fromkeys(asked)
-    truth = np.array([masks[place] for place in known])
-    return found | {name: metric(maps[known], truth) for name, metric in asked.items()}
+    measured = over_pixels(maps[known], np.array([masks[place] for place in known]))
+    return found | {name: measured[name] for name in asked}
 
 
 def judge(detector: Detector, pixels: Array) -> tuple[Array, Array]:

@@ -11,7 +11,7 @@ from reference import auroc as slow
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from normbank.errors import MetricError
-from normbank.metrics import aupro, auroc, average_precision, f1_max, roc_curve
+from normbank.metrics import aupro, auroc, average_precision, f1_max, over_pixels, roc_curve
 
 RANKED = (auroc, average_precision, f1_max, roc_curve)
 
@@ -213,6 +213,21 @@ def test_aupro_leaves_its_input_alone():
     before = maps.copy(), masks.copy()
     aupro(maps, masks)
     np.testing.assert_array_equal((maps, masks), before)
+
+
+@pytest.mark.parametrize("levels", [2, 7, 1000])
+def test_the_metrics_of_pixels_are_those_that_are_worked_out_one_by_one(levels):
+    maps, masks = random_maps(3, levels=levels)
+    assert over_pixels(maps, masks) == {
+        "pixel_AUROC": auroc(maps.ravel(), masks.ravel()),
+        "pixel_AP": average_precision(maps.ravel(), masks.ravel()),
+        "AUPRO": aupro(maps, masks),
+    }
+
+
+def test_the_metrics_of_pixels_refuse_by_name():
+    with pytest.raises(MetricError, match=r"pixel metrics: masks: expected both .* got 4 defective of 4"):
+        over_pixels(GOOD_MAPS, GOOD_MASKS | True)
 
 
 def test_aupro_is_fast_enough_for_a_test_set():

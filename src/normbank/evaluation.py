@@ -27,11 +27,7 @@ IMAGE_METRICS: dict[str, Callable[[NDArray[Any], NDArray[Any]], float]] = {
     "image_AP": metrics.average_precision,
     "image_F1Max": metrics.f1_max,
 }
-PIXEL_METRICS: dict[str, Callable[[NDArray[Any], NDArray[Any]], float]] = {
-    "pixel_AUROC": lambda maps, masks: metrics.auroc(maps.ravel(), masks.ravel()),
-    "pixel_AP": lambda maps, masks: metrics.average_precision(maps.ravel(), masks.ravel()),
-    "AUPRO": metrics.aupro,
-}
+PIXEL_METRICS = ("pixel_AUROC", "pixel_AP", "AUPRO")  # those of metrics.over_pixels
 METRICS = (*IMAGE_METRICS, *PIXEL_METRICS, "brightness_AUROC")
 
 
@@ -246,9 +242,11 @@ def _pixel_metrics(
         values.update(dict.fromkeys(PIXEL_METRICS))
         reasons.update(dict.fromkeys(PIXEL_METRICS, "no test image has a ground-truth mask with a marked pixel"))
         return
-    maps, masks = np.stack([m for m, _ in known]), np.stack([m for _, m in known])
-    for name, metric in PIXEL_METRICS.items():
-        _put(name, metric, maps, masks, values, reasons)
+    try:
+        values.update(metrics.over_pixels(np.stack([m for m, _ in known]), np.stack([m for _, m in known])))
+    except MetricError as error:
+        values.update(dict.fromkeys(PIXEL_METRICS))
+        reasons.update(dict.fromkeys(PIXEL_METRICS, str(error)))
 
 
 def _put(

@@ -35,10 +35,7 @@ def auroc(scores: ArrayLike, labels: ArrayLike) -> float:
 
     scores [n] finite; labels [n] 0 or 1.
     """
-    counts = _count("auroc", scores, labels)
-    gained = np.diff(counts.tp, prepend=0)
-    below = 2 * counts.negatives - counts.fp - counts.fp_before  # twice the negatives below, tied ones once
-    return float(np.sum(gained * below)) / (2 * counts.positives * counts.negatives)
+    return _auroc(_count(*_split("auroc", scores, labels)))
 
 
 def average_precision(scores: ArrayLike, labels: ArrayLike) -> float:
@@ -46,9 +43,7 @@ def average_precision(scores: ArrayLike, labels: ArrayLike) -> float:
 
     scores [n] finite; labels [n] 0 or 1.
     """
-    counts = _count("average_precision", scores, labels)
-    gained = np.diff(counts.tp, prepend=0)
-    return float(np.sum(gained * (counts.tp / (counts.tp + counts.fp)))) / counts.positives
+    return _average_precision(_count(*_split("average_precision", scores, labels)))
 
 
 def f1_max(scores: ArrayLike, labels: ArrayLike) -> float:
@@ -56,7 +51,7 @@ def f1_max(scores: ArrayLike, labels: ArrayLike) -> float:
 
     An upper bound: the threshold is picked on the very data it is judged on. scores [n] finite; labels [n] 0 or 1.
     """
-    counts = _count("f1_max", scores, labels)
+    counts = _count(*_split("f1_max", scores, labels))
     return float(np.max(2 * counts.tp / (counts.tp + counts.fp + counts.positives)))
 
 
@@ -82,17 +77,36 @@ def aupro(maps: ArrayLike, masks: ArrayLike, limit: float = 0.3) -> float:
     """
     if not 0 < limit <= 1:
         raise MetricError(problem("aupro: limit", expected="a rate in (0, 1]", came=f"{limit}", do="Usual is 0.3."))
-    values, truth = _checked_maps(maps, masks)
-    shares = _region_shares(truth)
-    negatives = np.sort(values[~truth])
-    thresholds, index = np.unique(values[truth], return_inverse=True)
-    covered = np.cumsum(np.bincount(index, weights=shares)[::-1])
-    thresholds = thresholds[::-1]
-    fpr, overlap = _stairs(
-        _above(negatives, thresholds) / negatives.size,
-        _at_least(negatives, thresholds) / negatives.size,
-        covered / covered[-1],
-    )
+    values, truth = _checked_maps("aupro", maps, masks)
+    return _aupro(_count(*_parted(values, truth)), values, truth, limit)
+
+
+def over_pixels(maps: ArrayLike, masks: ArrayLike) -> dict[str, float]:
+    """pixel_AUROC, pixel_AP and AUPRO (to 0.3) of one set, each in [0, 1]; its millions of pixels are sorted once.
+
+    maps [N, H, W] finite anomaly maps, good images among them; masks [N, H, W] bool, True where defective.
+    """
+    values, truth = _checked_maps("pixel metrics", maps, masks)
+    counts = _count(*_parted(values, truth))
+    found = {"pixel_AUROC": _auroc(counts), "pixel_AP": _average_precision(counts)}
+    return found | {"AUPRO": _aupro(counts, values, truth)}
+
+
+def _auroc(counts: _Counts) -> float:
+    gained = np.diff(counts.tp, prepend=0)
+    below = 2 * counts.negatives - counts.fp - counts.fp_before  # twice the negatives below, tied ones once
+    return float(np.sum(gained * below)) / (2 * counts.positives * counts.negatives)
+
+
+def _average_precision(counts: _Counts) -> float:
+    gained = np.diff(counts.tp, prepend=0)
+    return float(np.sum(gained * (counts.tp / (counts.tp + counts.fp)))) / counts.positives
+
+
+def _aupro(counts: _Counts, values: Array, truth: Array, limit: float = 0.3) -> float:
+    _, index = np.unique(values[truth], return_inverse=True)
+    covered = np.cumsum(np.bincount(index, weights=_region_shares(truth))[::-1])
+    fpr, overlap = _stairs(counts.fp_before / counts.negatives, counts.fp / counts.negatives, covered / covered[-1])
     return _area_up_to(limit, fpr, overlap) / limit
 
 
@@ -127,8 +141,8 @@ def _area_up_to(limit: float, x: Array, y: Array) -> float:
     return float(np.sum(np.diff(x) * (y[1:] + y[:-1]))) / 2
 
 
-def _count(metric: str, scores: ArrayLike, labels: ArrayLike) -> _Counts:
-    positives, negatives = _split(metric, scores, labels)
+def _count(positives: Array, negatives: Array) -> _Counts:
+    """Of scores that ascend."""
     thresholds = np.unique(positives)[::-1]
     return _Counts(
         tp=_at_least(positives, thresholds),
@@ -165,20 +179,24 @@ def _split(metric: str, scores: ArrayLike, labels: ArrayLike) -> tuple[Array, Ar
                 do="One class alone cannot be ranked: give images of both.",
             )
         )
+    return _parted(values, positive)
+
+
+def _parted(values: Array, positive: Array) -> tuple[Array, Array]:
     return np.sort(values[positive]), np.sort(values[~positive])
 
 
-def _checked_maps(maps: ArrayLike, masks: ArrayLike) -> tuple[Array, Array]:
-    values, truth = _checked_values("aupro: maps", maps), _checked_truth("aupro: masks", masks)
+def _checked_maps(metric: str, maps: ArrayLike, masks: ArrayLike) -> tuple[Array, Array]:
+    values, truth = _checked_values(f"{metric}: maps", maps), _checked_truth(f"{metric}: masks", masks)
     if values.ndim != 3 or values.shape != truth.shape:
         came = f"shapes {values.shape} and {truth.shape}"
         do = "Give one mask an image, all False for a good one."
-        raise MetricError(problem("aupro: maps and masks", expected="two arrays [N, H, W]", came=came, do=do))
+        raise MetricError(problem(f"{metric}: maps and masks", expected="two arrays [N, H, W]", came=came, do=do))
     defective = int(truth.sum())
     if defective in (0, truth.size):
         raise MetricError(
             problem(
-                "aupro: masks",
+                f"{metric}: masks",
                 expected="both defective and defect-free pixels",
                 came=f"{defective} defective of {truth.size}",
                 do="Regions cannot be ranked against nothing: give images with both.",
