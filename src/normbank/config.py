@@ -14,11 +14,10 @@ from typing import Any, get_args, get_origin
 from pydantic import Field, ValidationError, model_validator
 
 from .errors import ConfigError, problem
-from .settings import COLDEST, READING, Data, Frozen, Model, Score, Train
+from .settings import COLDEST, READING, SSIM_WINDOW, Data, Frozen, Model, Score, Train
 
 GROUPS = ("data", "model", "train", "score")  # of the settings
 SIZES = range(16, 1025, 16)  # of which one that goes is named
-SSIM_WINDOW = 11  # of the part `ssim`
 LEAST_SPOILT = 8  # pixels a side, of an image that defects are made in
 _PART_NEEDS: dict[str, str] = {
     "head": "head_width",

@@ -14,6 +14,7 @@ Part = Literal["absolute", "squared", "ssim", "gradient", "colour", "level_free"
 
 
 COLDEST = 0.005  # a learnt temperature does not fall below: the softmax would be a choice, and learn no more
+SSIM_WINDOW = 11  # of the loss unless set, and of the part `ssim`
 
 
 class Frozen(BaseModel):
@@ -225,7 +226,7 @@ class Train(Frozen):
     average: float = Field(
         0.0, ge=0, lt=1, description="decay of a running average of the weights, which is what is kept; 0: none (ours)"
     )
-    ssim_window: int = Field(11, ge=3, description="side of the SSIM window, odd (field)")
+    ssim_window: int = Field(SSIM_WINDOW, ge=3, description="side of the SSIM window, odd (field)")
     ssim_sigma: float = Field(1.5, gt=0, description="standard deviation of the Gaussian SSIM window, pixels (field)")
     seed: int = Field(
         0, ge=0, lt=2**63, description="seeds the weights, the order of the images and the held-out choice"

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .settings import SSIM_WINDOW
+
 GRADIENT_C = 0.0026  # Xue et al. 2014: 170 for grey levels to 255, 170 / 255^2 for values in [0, 1]
 GRADIENT_EPS = 1e-12  # under the root, where its slope would be infinite; a flat place gets 1e-6
 EDGE_GAIN = 2.0  # a step of half the range is the strongest edge told apart from stronger ones
@@ -21,7 +23,7 @@ def gaussian_window(size: int, sigma: float) -> Tensor:
     return weights / weights.sum()
 
 
-def ssim_difference(x: Tensor, y: Tensor, *, window: int = 11, sigma: float = 1.5) -> Tensor:
+def ssim_difference(x: Tensor, y: Tensor, *, window: int = SSIM_WINDOW, sigma: float = 1.5) -> Tensor:
     """1 - SSIM of x and y [B, C, H, W] in [0, 1] at each place and channel: [B, C, H, W] in [0, 2].
 
     SSIM, the structural similarity, is that of Wang et al. 2004 with K1 = 0.01, K2 = 0.03 and a Gaussian window; at the

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..settings import Train
+from ..settings import SSIM_WINDOW, Train
 from ..similarity import gradient_error, ssim_difference
 
 
@@ -15,7 +15,7 @@ def mse_loss(x: Tensor, reconstruction: Tensor) -> Tensor:
     return functional.mse_loss(reconstruction, x)
 
 
-def ssim_loss(x: Tensor, reconstruction: Tensor, *, window: int = 11, sigma: float = 1.5) -> Tensor:
+def ssim_loss(x: Tensor, reconstruction: Tensor, *, window: int = SSIM_WINDOW, sigma: float = 1.5) -> Tensor:
     """Eq. 8: the mean of 1 - SSIM over all places (and images and channels)."""
     return ssim_difference(x, reconstruction, window=window, sigma=sigma).mean()
 
