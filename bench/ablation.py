@@ -32,15 +32,23 @@ def rows() -> Iterator[Ingredient]:
 
 def _added() -> Iterator[Ingredient]:
     own = preset(WHOLE)
-    sharp = {"model.temperature": own.model.temperature}
-    gradient = {
-        **parts(own, ["gradient"]),
-        **{f"score.{name}": getattr(own.score, name) for name in ("smooth", "pool", "delta_h")},
-    }
+    rest = {f"score.{name}": getattr(own.score, name) for name in ("smooth", "pool", "delta_h")}
+    gradient, head, bank = ({**parts(own, [name]), **rest} for name in ("gradient", "head", "bank"))
+    spoilt = {"train.corrupt": own.train.corrupt}
+    held = {f"model.{name}": getattr(own.model, name) for name in ("bank", "patches")}
     yield Ingredient(f"{ROW_OF_THE_PAPER}, soft read", PAPER, SOFT, {})
     yield Ingredient(ROW_OF_THE_PAPER, PAPER, {}, {})
     yield Ingredient("+ gradient score", PAPER, {}, gradient)
-    yield Ingredient("+ gradient score, sharp read", PAPER, sharp, gradient)
+    yield Ingredient("+ gradient score, sharp read", PAPER, {"model.temperature": own.model.temperature}, gradient)
+    yield Ingredient(
+        "+ gradient score, gradient term in the loss",
+        PAPER,
+        {"train.gradient_weight": own.train.gradient_weight},
+        gradient,
+    )
+    yield Ingredient("+ gradient score, made defects", PAPER, spoilt, gradient)
+    yield Ingredient("+ made defects, head alone", PAPER, {**spoilt, "model.head_width": own.model.head_width}, head)
+    yield Ingredient("+ bank alone, 128 pixels", PAPER, held, bank)
 
 
 def _trained_otherwise() -> Iterator[Ingredient]:
@@ -53,6 +61,7 @@ def _trained_otherwise() -> Iterator[Ingredient]:
         "no head, the gradient in its place": headless,
         "no jitter": {"train.jitter": 0},
         "soft read": {**SOFT, "model.temperature": 1},
+        "temperature 1": {"model.temperature": 1},
         "no memory": {"model.memory": "none"},
         "learnt temperature": {"model.learn_temperature": True},
         "partitions in both directions": {"model.partitions": [4, 4, 4, 4], "model.columns": [4, 4, 4, 2]},
@@ -62,6 +71,8 @@ def _trained_otherwise() -> Iterator[Ingredient]:
         "mirrors": {"train.flips": "auto"},
         "averaged weights": {"train.average": 0.99},
         "edges input": {"model.edges": True},
+        "128 pixels": {"data.size": 128, "model.network_size": 0},
+        "twice the steps": {"train.steps": 2 * preset(WHOLE).train.steps},
     }
     for row, overrides in changes.items():
         yield Ingredient(row, WHOLE, overrides, {})
@@ -71,6 +82,8 @@ def _scored_otherwise() -> Iterator[Ingredient]:
     own = preset(WHOLE)
     changes: dict[str, dict[str, Any]] = {
         "with gradient": parts(own, [*own.score.parts, "gradient"], 0.3),
+        "with absolute error": parts(own, [*own.score.parts, "absolute"]),
+        "with colour": parts(own, [*own.score.parts, "colour"]),
         "head alone": parts(own, ["head"]),
         "gradient alone": parts(own, ["gradient"]),
         "bank alone": parts(own, ["bank"]),
@@ -79,6 +92,7 @@ def _scored_otherwise() -> Iterator[Ingredient]:
         "smoothing 11": {"score.smooth": 11},
         "smoothing 21": {"score.smooth": 21},
         "pool top": {"score.pool": "top"},
+        "pool sum": {"score.pool": "sum"},
         "pool sum with histogram": {"score.pool": "sum", "score.delta_h": 0.5},
         "histogram before smoothing": {"score.delta_h": 0.5, "score.smooth_first": False},
         "histogram after smoothing": {"score.delta_h": 0.5, "score.smooth_first": True},
