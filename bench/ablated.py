@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
+from bench.ablation import WHOLE
 from bench.budgets import BUDGETS
-from bench.lines import Line, all_lines, made, seed_means, waiting, with_results
+from bench.lines import Line, all_lines, machines_of, made, seed_means, waiting, with_results
 from bench.paper import TABLES, Cell
 from bench.runs import Stored, current
 from bench.text import plain, spread, table
@@ -13,14 +15,17 @@ from bench.text import plain, spread, table
 SHORT = {
     "image_AUROC": "image",
     "pixel_AUROC": "pixel",
+    "AUPRO": "AUPRO",
     "selection_image_AUROC": "selection",
     "image_AUROC_shifted": "shifted",
 }
 LEGEND = (  # of the ingredients
-    "AUROC in percent. image, pixel: on the test images. selection: by image, good images that were held out of "
-    "training against made defects on them (`python -m bench.selection`); choices rest on this column. shifted: by "
-    "image, each test image as a whole brighter or darker by up to 5 % of full scale. Mean and range over seeds; -: "
-    "not run."
+    "AUROC and AUPRO in percent. image, pixel, AUPRO: on the test images. selection: by image, good images that were "
+    "held out of training against made defects on them (`python -m bench.selection`); choices rest on this column, but "
+    "for those that were not blind (bench/README.md lists them). shifted: by image, each test image as a whole "
+    "brighter or darker by up to 5 % of full scale. Mean and range over seeds; -: not run. A row of one seed is to be "
+    "compared with that seed of `small`, which has a row of its own. seeds, trained on: in the order of the data where "
+    "they differ."
 )
 LEGENDS = {
     "ablation": LEGEND,
@@ -36,6 +41,7 @@ NOT_RUN = "Not run yet: `python -m bench run ablation`."
 
 def side_by_side(name: str, lines: Sequence[Line]) -> str:
     """A table whose data are columns: those of the lines, each with the table's metrics."""
+    lines = [one for line in lines for one in _with_first_seed(line)]
     data = list(dict.fromkeys(line.data for line in lines))
     metrics = TABLES[name].metrics
     rows: dict[str, dict[str, Line]] = {}
@@ -45,9 +51,17 @@ def side_by_side(name: str, lines: Sequence[Line]) -> str:
     means = [f"mean of {len(group)}" for group in groups]
     header = ["row", *means, *(f"{one} {SHORT[metric]}" for one in data for metric in metrics)]
     return table(
-        [*header, "seeds", "made of"],
+        [*header, "seeds", "made of", "trained on"],
         (_row(name, row, [known[one] for one in data], groups) for row, known in rows.items()),
     )
+
+
+def _with_first_seed(line: Line) -> Iterator[Line]:
+    """The line, and after that of the whole preset its seed 0 alone, which rows of one seed are to be compared with."""
+    yield line
+    if line.cell.row == WHOLE:
+        first = tuple(one for one in line.stored if one.identity.seed == 0)
+        yield Line(replace(line.cell, row=f"{WHOLE}, seed 0 alone"), first)
 
 
 def _groups(rows: Sequence[Mapping[str, Line]], data: Sequence[str]) -> list[list[str]]:
@@ -64,8 +78,13 @@ def _row(name: str, row: str, lines: Sequence[Line], groups: Sequence[Sequence[s
     shared = [[line for line in lines if line.data in group] for group in groups]
     means = [_mean(group, metrics[0]) for group in shared]
     counts = [str(len(line.stored)) for line in (shared[0] if shared else lines)]
-    figures = [*means, *figures]
-    return [row, *figures, ", ".join(counts if len(set(counts)) > 1 else counts[:1]), made_of(lines[0].cell)]
+    machines = [", ".join(machines_of([line])) or "-" for line in lines]
+    return [row, *means, *figures, _once(counts, ", "), made_of(lines[0].cell), _once(machines, "; ")]
+
+
+def _once(texts: Sequence[str], mark: str) -> str:
+    """One text for all where they are the same."""
+    return mark.join(texts if len(set(texts)) > 1 else texts[:1])
 
 
 def _mean(lines: Sequence[Line], metric: str) -> str:

@@ -84,12 +84,16 @@ def common(lines: Sequence[Line]) -> list[Stored]:
     return [one for line in lines for one in line.stored if one.identity.seed in seeds]
 
 
+def machines_of(lines: Sequence[Line]) -> list[str]:
+    """Where the stored cells of the lines were trained, with the precision, each once."""
+    contexts = [one.values["context"] for line in lines for one in line.stored]
+    return sorted({f"{known['training_device']} ({known['training_precision']})" for known in contexts})
+
+
 def made(found: Sequence[Line]) -> str:
     """Where and from which commits the stored cells of the lines were trained, in a sentence or two."""
-    contexts = [one.values["context"] for line in found for one in line.stored]
-    machines = sorted({f"{known['training_device']} ({known['training_precision']})" for known in contexts})
-    commits = sorted({str(known["training_commit"]) for known in contexts})
-    text = f"Trained on {', '.join(machines)}; commits {', '.join(commits)}."
+    commits = sorted({str(one.values["context"]["training_commit"]) for line in found for one in line.stored})
+    text = f"Trained on {', '.join(machines_of(found))}; commits {', '.join(commits)}."
     networks = {one.values.get("network_commit") for line in found for one in line.stored} - {None}
     if not networks:
         return text

@@ -293,7 +293,7 @@ def for_digits(config: Config) -> Settings:
     }
 
 
-_CHOICE = ("image_AUROC", "pixel_AUROC", "selection_image_AUROC", "image_AUROC_shifted")
+_CHOICE = ("image_AUROC", "pixel_AUROC", "AUPRO", "selection_image_AUROC", "image_AUROC_shifted")
 _IMAGE, _PIXEL, _BOTH = ("image_AUROC",), ("pixel_AUROC",), ("image_AUROC", "pixel_AUROC")
 _ALL = ("image_AUROC", "image_AP", "pixel_AUROC", "pixel_AP", "AUPRO")
 TABLES = {

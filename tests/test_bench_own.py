@@ -41,10 +41,11 @@ def test_every_ingredient_is_one_row_and_what_is_scored_otherwise_is_not_trained
     cells = paper.cells("ablation", ["bottle"], [0])
     own = [runs.identity(cell, "paper") for cell in cells]
     assert len({cell.row for cell in cells}) == len({one.slug for one in own}) == len(list(ablation.rows()))
-    assert len({one.training.slug for one in own}) == 18
+    assert len({one.training.slug for one in own}) == 25
     trained = {one.training.slug for one in own if not one.score}
+    added = ("bank=1000000.patches=20000", "corrupt=0.5", "gradient_weight=0.3", "head_width=16.corrupt=0.5")
     assert {one.training.slug for one in own if one.score} - trained == {
-        "mvtec_ad-bottle.paper-small.temperature=0.1.paper.seed0"
+        f"mvtec_ad-bottle.paper-small.{changed}.paper.seed0" for changed in (*added, "temperature=0.1")
     }
 
 
@@ -105,24 +106,31 @@ def test_the_table_of_ingredients_by_hand(tmp_path):
     put(tmp_path, "ablation", "no jitter", "bottle", 0, image_AUROC=0.5, selection=0.75)
     page = ablated.page(runs.read_cells(tmp_path))
     header, _, *found = rows(page)
+    names = ("image", "pixel", "AUPRO", "selection", "shifted")
     assert header == [
-        *("row", "bottle image", "bottle pixel", "bottle selection", "bottle shifted"),
-        *("magnetic_tile image", "magnetic_tile pixel", "magnetic_tile selection", "magnetic_tile shifted"),
-        *("seeds", "made of"),
+        "row",
+        *(f"{data} {name}" for data in ("bottle", "magnetic_tile") for name in names),
+        *("seeds", "made of", "trained on"),
     ]
     by_row = {row[0]: row[1:] for row in found}
     assert by_row["small"] == [
-        *("92.0 (90.0 to 94.0)", "80.0 (80.0 to 80.0)", "99.0 (99.0 to 99.0)", "70.0 (70.0 to 70.0)"),
-        *("60.0", "50.0", "-", "-"),
-        *("2, 1", "`small`"),
+        *("92.0 (90.0 to 94.0)", "80.0 (80.0 to 80.0)", "50.0 (50.0 to 50.0)"),
+        *("99.0 (99.0 to 99.0)", "70.0 (70.0 to 70.0)"),
+        *("60.0", "50.0", "50.0", "-", "-"),
+        *("2, 1", "`small`", "a processor (32-true)"),
     ]
-    assert by_row["no jitter"][:5] == ["50.0", "50.0", "75.0", "-", "-"]
-    assert by_row["no jitter"][-2:] == ["1, 0", "`small`, train.jitter 0.0"]
-    assert list(by_row) == ["small", "no jitter"]
+    assert by_row["small, seed 0 alone"] == [
+        *("90.0", "80.0", "50.0", "99.0", "70.0"),
+        *("60.0", "50.0", "50.0", "-", "-"),
+        *("1", "`small`", "a processor (32-true)"),
+    ]
+    assert by_row["no jitter"][:6] == ["50.0", "50.0", "50.0", "75.0", "-", "-"]
+    assert by_row["no jitter"][-3:] == ["1, 0", "`small`, train.jitter 0.0", "a processor (32-true); -"]
+    assert list(by_row) == ["small", "small, seed 0 alone", "no jitter"]
     (rest,) = [line for line in page.splitlines() if line.startswith("Rows not run: ")]
     not_run = [row for row, *_ in ablation.rows() if row not in by_row]
     assert rest.removeprefix("Rows not run: ").rstrip(".").split("; ") == not_run
-    assert page.startswith("AUROC in percent. image, pixel: on the test images. selection:")
+    assert page.startswith("AUROC and AUPRO in percent. image, pixel, AUPRO: on the test images. selection:")
     assert "Budget paper: the preset as it is. Trained on a processor (32-true); commits abc123." in page
 
 
@@ -154,8 +162,14 @@ def test_the_mean_of_causes_is_over_the_digits_that_every_row_has(tmp_path):
             put(tmp_path, "mnist", row, digit, 0, "quick", image_AUROC=value)
     (text,) = [one for one in tables.sections(runs.read_cells(tmp_path), set()) if "What keeps MNIST" in one]
     header, _, *found = rows(text)
-    assert header == [*("row", "mean of 2", "mean of 3"), *(f"mnist {n} image" for n in "258"), "seeds", "made of"]
-    by_row = {row[0]: row[1:-1] for row in found}
+    assert header == [
+        *("row", "mean of 2", "mean of 3"),
+        *(f"mnist {n} image" for n in "258"),
+        "seeds",
+        "made of",
+        "trained on",
+    ]
+    by_row = {row[0]: row[1:-2] for row in found}
     assert by_row["as printed"] == ["75.0", "80.0", "70.0", "80.0", "90.0", "1"]
     assert by_row["length: a third"] == ["55.0", "-", "50.0", "60.0", "-", "1"]
     assert list(by_row) == ["as printed", "length: a third"]
@@ -359,7 +373,7 @@ def test_both_pages_are_written_and_checked(repo):
     readme = (repo / "README.md").read_text(encoding="utf-8")
     assert readme.index("| data | method |") < readme.index("No result is committed yet")
     method = (repo / "docs" / "method.md").read_text(encoding="utf-8")
-    assert method.startswith("above\n<!-- ablation:begin -->\nAUROC in percent.")
+    assert method.startswith("above\n<!-- ablation:begin -->\nAUROC and AUPRO in percent.")
     assert method.endswith("<!-- ablation:end -->\nbelow\n")
     assert ["small", "90.0"] in [row[:2] for row in rows(method)]
 
