@@ -417,8 +417,9 @@ def test_the_plan_by_hand() -> None:
         "images  189 to train on, 20 held out for the threshold; 128 x 128, 3 channels, 8 bits",
         "steps   400 of 20 images; preset paper-small",
         "memory  pmb at levels 1, 2, 3, 4, hard shrinkage, renormalised",
+        "score   absolute, less the estimate of delta_H 0.5, sum",
         "device  A Processor, 2 threads, precision bf16-mixed",
-        "time    about 5 minutes for 400 steps of 0.75 s (measured)",
+        "time    about 5 minutes for 400 steps of 0.75 s (measured); the file comes on top",
         "writes  model.nbk and run.json into runs/parts",
         "Ctrl-C  loses at most 50 steps; --resume goes on from there",
     ]
@@ -431,9 +432,44 @@ def row(config: Config, name: str, **more: object) -> str:
 
 def test_the_plan_of_what_is_left() -> None:
     assert row(SMALL, "steps", done=150) == "400 of 20 images, of which 150 are done; preset paper-small"
-    assert row(SMALL, "time", done=150, seconds_per_step=1.0) == "about 4 minutes for 250 steps of 1 s (measured)"
+    assert (
+        row(SMALL, "time", done=150, seconds_per_step=1.0)
+        == "about 4 minutes for 250 steps of 1 s (measured); the file comes on top"
+    )
     assert row(SMALL, "time", done=400) == "no step is left, only the model is to be written"
     assert row(SMALL, "time", done=399) == "not measured for 1 step"
+
+
+def test_the_plan_says_what_ours_add() -> None:
+    small, fast = preset("small"), preset("fast")
+    undone = "made on 50% of the images shown: the network learns to undo them"
+    assert row(small, "defects") == f"{undone}, the head to mark them"
+    assert row(preset("paper-small", {"train.corrupt": 0.5}), "defects") == undone
+    assert row(small, "bank") == row(fast, "bank") == "the good images themselves, after the steps"
+    assert row(small, "score") == "head + 2 x bank, mean over 5 x 5 pixels, largest value"
+    assert row(fast, "score") == "bank, mean over 5 x 5 pixels, largest value"
+    assert row(small, "time", seconds_per_step=1.0).endswith("(measured); the bank and the file come on top")
+    told = plan(fast, outlook(), Path("out"))
+    assert "defects" not in told
+    assert "bank  " not in plan(SMALL, outlook(), Path("out"))
+
+
+@pytest.mark.parametrize(
+    ("first", "told"),
+    [
+        (False, "less the estimate of delta_H 0.5, mean over 3 x 3 pixels"),
+        (True, "mean over 3 x 3 pixels, less the estimate of delta_H 0.5"),
+    ],
+)
+def test_the_plan_gives_the_steps_of_the_score_in_their_order(first: bool, told: str) -> None:
+    changed = {"score.smooth": 3, "score.smooth_first": first, "score.pool": "top", "score.top_share": 0.02}
+    assert row(preset("paper-small", changed), "score") == f"absolute, {told}, mean of the top 2%"
+
+
+def test_the_plan_says_how_many_are_left_for_testing() -> None:
+    assert "20 held out for the threshold, 14 left for testing (data.test_share); 128" in row(
+        SMALL, "images", tested=14
+    )
 
 
 def test_the_plan_says_what_the_network_sees() -> None:
@@ -443,8 +479,8 @@ def test_the_plan_says_what_the_network_sees() -> None:
 
 def test_a_long_training_names_the_way_out() -> None:
     lines = plan(preset("small"), outlook(seconds_per_step=3.0), Path("out")).splitlines()
-    assert lines[4].startswith("time    about 30 minutes")
-    assert lines[5].startswith("less    --preset fast keeps the bank of good images alone")
+    (place,) = [place for place, line in enumerate(lines) if line.startswith("time    about 30 minutes")]
+    assert lines[place + 1].startswith("less    --preset fast keeps the bank of good images alone")
     for config, seconds in (("small", 1.0), ("paper-mvtec-object", 30.0), ("fast", 60.0)):
         told = plan(preset(config), outlook(seconds_per_step=seconds), Path("out"))
         assert "--preset fast" not in told, config

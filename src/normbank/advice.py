@@ -16,6 +16,7 @@ from .config import Config, takes_size
 from .images import ImageSpec, Pixels
 from .presets import PRESETS
 from .progress import printable
+from .settings import Score
 
 Size = tuple[int, int]  # width, height in pixels
 Planes = NDArray[np.float64]
@@ -236,7 +237,8 @@ class Outlook:
     """What a plan tells beside the settings.
 
     The arrays, images to train on and held out, what computes and how, steps `done` before, measured seconds a step,
-    None where that was not measured, and the mirrors that the images are shown in.
+    None where that was not measured, the mirrors that the images are shown in, and good images that our split leaves
+    for testing.
     """
 
     spec: ImageSpec
@@ -248,6 +250,7 @@ class Outlook:
     done: int = 0
     seconds_per_step: float | None = None
     mirrors: tuple[str, ...] = ()
+    tested: int = 0
 
 
 def plan(config: Config, outlook: Outlook, out: Path) -> str:
@@ -256,14 +259,18 @@ def plan(config: Config, outlook: Outlook, out: Path) -> str:
     left = known.steps - outlook.done
     kept = f"{outlook.held_out} held out for the threshold" if outlook.held_out else "none held out: no threshold"
     channels = _count(spec.channels, "channel")
+    tested = f", {outlook.tested} left for testing (data.test_share)" if outlook.tested else ""
     went_before = f", of which {outlook.done} are done" if outlook.done else ""
     rows = {
-        "images": f"{outlook.train} to train on, {kept}; {_side(config)}, {channels}, {spec.bits} bits",
+        "images": f"{outlook.train} to train on, {kept}{tested}; {_side(config)}, {channels}, {spec.bits} bits",
         "steps": f"{known.steps} of {known.batch_size} images{went_before}; preset {config.preset or 'of your own'}",
         "memory": _memory(config),
+        "defects": _defects(config),
+        "bank": "the good images themselves, after the steps" if config.model.bank or config.model.patches else "",
+        "score": _score(config.score),
         "mirrors": f"{' and '.join(outlook.mirrors) or 'none'} ({known.flips})" if known.flips != "none" else "",
         "device": f"{outlook.device}, {_count(outlook.threads, 'thread')}, precision {outlook.precision}",
-        "time": _time(left, outlook.seconds_per_step),
+        "time": _time(left, outlook.seconds_per_step, config),
         "less": _less(config, left * (outlook.seconds_per_step or 0)),
         "writes": f"model.nbk and run.json into {printable(str(out))}",
         "Ctrl-C": f"loses at most {_count(known.checkpoint_every, 'step')}; --resume goes on from there",
@@ -287,13 +294,34 @@ def _memory(config: Config) -> str:
     return f"{known.memory} at level{'s' if known.memory_levels > 1 else ''} {levels}{read}"
 
 
-def _time(left: int, seconds_per_step: float | None) -> str:
+def _defects(config: Config) -> str:
+    if not config.train.corrupt:
+        return ""
+    marked = ", the head to mark them" if config.model.head_width else ""
+    return f"made on {config.train.corrupt:.0%} of the images shown: the network learns to undo them{marked}"
+
+
+def _score(known: Score) -> str:
+    weighed = zip(known.parts, known.weights, strict=True)
+    parts = " + ".join(part if weight == 1 else f"{weight:g} x {part}" for part, weight in weighed)
+    steps = [
+        f"less the estimate of delta_H {known.delta_h:g}" if known.delta_h else "",
+        f"mean over {known.smooth} x {known.smooth} pixels" if known.smooth > 1 else "",
+    ]
+    pooled = {"max": "largest value", "sum": "sum", "mean": "mean", "top": f"mean of the top {known.top_share:.0%}"}
+    told = (parts, *(reversed(steps) if known.smooth_first else steps), pooled[known.pool])
+    return ", ".join(one for one in told if one)
+
+
+def _time(left: int, seconds_per_step: float | None, config: Config) -> str:
     if left <= 0:
         return "no step is left, only the model is to be written"
     if seconds_per_step is None:
         return f"not measured for {_count(left, 'step')}"
     whole = _duration(left * seconds_per_step)
-    return f"about {whole} for {_count(left, 'step')} of {seconds_per_step:.2g} s (measured)"
+    has_bank = config.model.bank or config.model.patches
+    rest = "the bank and the file come" if has_bank else "the file comes"
+    return f"about {whole} for {_count(left, 'step')} of {seconds_per_step:.2g} s (measured); {rest} on top"
 
 
 def _less(config: Config, seconds: float) -> str:

@@ -52,17 +52,21 @@ RUN_START = b'{\n "created": '  # of a run.json of ours: what begins otherwise i
 FEWEST = 10
 DIM = 0.25  # largest value, of full scale, below which images use too little of their depth
 LOOKED_UP = 20  # files whose size is looked up for the advice
-MEASURED = 100  # steps left, above which it is worth measuring how long one takes
+MEASURED = 50  # steps left, above which it is worth measuring how long one takes
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """The images of a run: to train on, held out, and the words one should read about them."""
+    """The images of a run: to train on, held out, the words one should read about them, and how many are for testing.
+
+    `tested` counts the good images that our split, not the user, left for testing.
+    """
 
     spec: ImageSpec
     train: Loaded
     held_out: Loaded
     remarks: tuple[str, ...]
+    tested: int
 
 
 def fit(
@@ -144,7 +148,8 @@ def prepare(
     train = _part(loaded, chosen)
     advice = advise(train.pixels, config, _stored_sizes(train.samples), len(kept))
     remarks = (*_remarks(loaded, dataset), *_remarks_on_use(loaded, len(chosen), len(kept)), *advice)
-    return Prepared(spec, train, _part(loaded, kept), remarks)
+    tested = sum(sample.label == 0 for sample in dataset.test) if dataset.split_is_ours else 0
+    return Prepared(spec, train, _part(loaded, kept), remarks, tested)
 
 
 def _hold_out(loaded: Loaded, config: Config) -> tuple[list[int], list[int]]:
@@ -282,7 +287,7 @@ def _say_plan(config: Config, prepared: Prepared, seen: Pixels, out: Path, resum
     counts = len(prepared.train.samples), len(prepared.held_out.samples)
     device, threads = device_name(accelerator), threads_of(known)
     shown = mirrors(seen, known.flips)
-    outlook = Outlook(spec, *counts, device, precision, threads, done, seconds, shown)
+    outlook = Outlook(spec, *counts, device, precision, threads, done, seconds, shown, prepared.tested)
     _say(plan(config, outlook, out), quiet=False)
 
 
