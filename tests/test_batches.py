@@ -172,6 +172,20 @@ def test_jitter_shifts_input_and_target_by_the_same_within_its_bounds() -> None:
     assert np.std(shifts) == pytest.approx(0.2 / 3**0.5, rel=0.1)  # uniform
 
 
+def test_jitter_goes_by_the_bits_in_use() -> None:
+    """A camera of 12 bits fills a sixteenth of 16: a tenth of those would leave it black or cut at nothing."""
+    shallow = images(dtype=np.uint16) // 16
+    shallow[0, 0, 0] = 4095
+    white = 4095 / 65535
+    plain, lit = restoring(shallow), restoring(shallow, jitter=0.2)
+    deep = restoring(images(dtype=np.uint8), jitter=0.2)
+    for step in range(4):
+        offset = (lit[step].targets - plain[step].targets).flatten(1).median(dim=1).values
+        expected = (deep[step].targets - restoring(images())[step].targets).flatten(1).median(dim=1).values
+        torch.testing.assert_close(offset, expected * white, rtol=0.02, atol=1e-4)
+        assert lit[step].targets.max() <= np.float32(white)
+
+
 def test_jitter_of_corrupted_images_shifts_both_alike_and_is_cut_at_black_and_white() -> None:
     plain, jittered = restoring(corrupt=1.0), restoring(corrupt=1.0, jitter=0.3)
     cut = 0

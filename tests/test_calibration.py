@@ -93,6 +93,18 @@ def test_verdict_and_p_value_agree(scores, rate, doubled):
         assert p > rate
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_what_rounding_moves_gets_the_same_verdict(sign):
+    """A score differs in its seventh digit with the images that are scored beside it."""
+    scores = tuple(sign * score for score in (1.0, 2.0, 3.0, 4.0))
+    calibration = Calibration(scores, 0.2)
+    highest = max(scores)
+    for moved in (highest, highest * (1 + 9e-7), highest * (1 - 9e-7)):
+        assert (calibration.is_anomalous(moved), calibration.p_value(moved)) == (False, 0.4)
+    above = highest + 3e-5 * abs(highest)
+    assert (calibration.is_anomalous(above), calibration.p_value(above)) == (True, 0.2)
+
+
 @pytest.mark.parametrize(("n", "rate"), [(19, 0.1), (99, 0.01), (30, 0.25)])
 def test_promised_rate_is_kept_on_average(n, rate):
     rng = np.random.default_rng(17)

@@ -14,6 +14,7 @@ import pytest
 import safetensors.torch
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from tiny import SETTINGS, save, tiny_config, weave
 
 from normbank import demo, fitting, machine, timing, training
@@ -23,6 +24,7 @@ from normbank.calibration import Calibration
 from normbank.config import Config
 from normbank.data.open import open_dataset
 from normbank.data.samples import Dataset, Sample
+from normbank.data.splits import contents_of
 from normbank.errors import BundleError, DataError, ParityError, TrainingError, UserError
 from normbank.export import weights_of
 from normbank.fitting import CHECKPOINT_FILE, MODEL_FILE, RUN_FILE, fit, prepare
@@ -283,6 +285,21 @@ def test_copies_are_told_and_never_on_both_sides(tmp_path: Path) -> None:
     assert not set(prepared.train.digests) & set(prepared.held_out.digests)
     assert len(prepared.held_out.digests) == len(set(prepared.held_out.digests)) == 10
     assert len(prepared.train.digests) == 20  # ten images and their copies
+
+
+def test_one_picture_in_two_files_is_a_copy_too(tmp_path: Path) -> None:
+    """Saved again with a date of its own: other bytes, the same pixels."""
+    dataset = good(tmp_path, 20)
+    for index, sample in enumerate(dataset.train):
+        dated = PngInfo()
+        dated.add_text("date", str(index))
+        with Image.open(sample.path) as image:
+            image.save(tmp_path / f"copy{index:03d}.png", pnginfo=dated)
+    prepared = prepare(tiny_config(), of(tmp_path, sorted(tmp_path.glob("*.png"))))
+    assert len(set(prepared.train.digests) | set(prepared.held_out.digests)) == 30
+    assert any(remark.startswith("20 of the 40 good images are exact copies") for remark in prepared.remarks)
+    assert not set(contents_of(prepared.train.pixels)) & set(contents_of(prepared.held_out.pixels))
+    assert (len(prepared.train.pixels), len(prepared.held_out.pixels)) == (20, 10)
 
 
 def test_broken_files_are_skipped_told_and_recorded(

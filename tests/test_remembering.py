@@ -13,7 +13,7 @@ from normbank.data.samples import Dataset, Sample
 from normbank.detector import Detector
 from normbank.fitting import fit
 from normbank.model.bank import USUAL, Bank, Shares
-from normbank.remembering import remember
+from normbank.remembering import _judges, remember
 from normbank.rescoring import rescore
 from normbank.settings import Train
 from normbank.telling import about_model
@@ -93,6 +93,16 @@ def test_copies_of_judges_do_not_judge_for_themselves() -> None:
     remember(twice, np.concatenate([images] * 3), Train(seed=0))
     remember(once, images, Train(seed=0))
     assert twice.places.factor.item() == pytest.approx(once.places.factor.item(), rel=0.5)
+
+
+def test_copies_are_one_judge() -> None:
+    """24 images have four judges, too few to choose, however often each lies there."""
+    bank = Bank(1, SIZE, 1_000_000, 4_000)
+    assert remember(bank, np.repeat(bricks(24, 1), 2, axis=0), Train(seed=0)) == PLACES
+    images = np.concatenate([plates(40, 1), *[plates(1, 1)] * 200])
+    others, judges = _judges(images, 0)
+    assert len(judges) == len({images[place].tobytes() for place in judges}) == 8
+    assert not {images[place].tobytes() for place in judges} & {images[place].tobytes() for place in others}
 
 
 def test_images_that_hardly_vary_have_a_finite_unit() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -49,6 +51,43 @@ def test_place_cuts_at_the_borders() -> None:
     np.testing.assert_array_equal(corner.cover, cover[2:, :3])
     whole = shapes.place(np.ones((90, 90), np.float32), (16.0, 16.0), 32)
     assert (whole.top, whole.left, whole.cover.shape) == (0, 0, (32, 32))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_stroke_is_all_its_points_at_once(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(seed)
+    size, centre = 40, (float(rng.uniform(-5, 45)), float(rng.uniform(-5, 45)))
+    length, width = float(rng.uniform(3, 60)), float(rng.uniform(0.5, 9))
+    found = []
+    for at_once in (1, 700, 10**9):
+        monkeypatch.setattr(shapes, "AT_ONCE", at_once)
+        found.append(shapes.stroke(np.random.default_rng(seed), size, centre, length, width, 1.0))
+    for one in found[:2]:
+        assert one[:2] == found[2][:2]
+        np.testing.assert_array_equal(one.cover, found[2].cover)
+    points = shapes._path(np.random.default_rng(seed), centre, max(2, round(2 * length)), 1.0)
+    share = np.linspace(0, 1, len(points))
+    radius = width / 2 * np.minimum(1, 0.3 + 0.7 * np.minimum(share, 1 - share) / 0.15)
+    expected = np.zeros((size, size))
+    for row in range(size):
+        for column in range(size):
+            near = [
+                r + 0.5 - np.hypot(row - y, column - x)
+                for (y, x), r in zip(points, radius, strict=True)
+                if max(abs(row - np.rint(y)), abs(column - np.rint(x))) <= np.ceil(radius.max() + 0.5)
+            ]
+            expected[row, column] = min(1.0, max([0.0, *near]))
+    drawn = np.zeros((size, size))
+    drawn[found[0].box] = found[0].cover
+    np.testing.assert_allclose(drawn, expected, atol=1e-6)
+
+
+def test_a_long_stroke_in_a_large_image_takes_little_memory() -> None:
+    tracemalloc.start()
+    shapes.stroke(np.random.default_rng(0), 1024, (512.0, 512.0), 700, 12.0, 1.0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 60e6
 
 
 def test_strokes_are_as_long_and_wide_as_asked() -> None:

@@ -20,6 +20,14 @@ def with_object(pixels, rows, columns):
     return images
 
 
+@pytest.mark.parametrize("size", [33, 48, 50, 112])
+def test_sides_that_the_grid_does_not_divide(size):
+    square = np.random.default_rng(1).integers(0, 60, (60, size, size, 1)).astype(np.uint8)
+    assert found(square) == ("left-right", "up-down")
+    square[:, : size // 3] += 100
+    assert found(square) == ("left-right",)
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_texture_knows_no_side(channels):
     assert found(noise(1, channels=channels)) == ("left-right", "up-down")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from .defects import Defects
+from .defects import Defects, full_scale
 from .images import Pixels
 from .model.objective import Batch
 from .settings import Train
@@ -19,10 +19,14 @@ from .symmetry import MIRRORS, Mirror, mirrors
 
 
 class Light(NamedTuple):
-    """A change of light of each image: values times `gains` plus `offsets`, both [B, 1, 1, 1]."""
+    """A change of light of each image: values times `gains` plus `offsets`, both [B, 1, 1, 1], cut at `white`.
+
+    Full scale is 1; where a camera's 10 or 12 bits lie in files of 16, `white` is what those bits can hold of it.
+    """
 
     gains: NDArray[np.float64]
     offsets: NDArray[np.float64]
+    white: float = 1.0
 
     @property
     def is_none(self) -> bool:
@@ -34,9 +38,9 @@ class Batches(Dataset[Batch]):
     """Batch number `step` of a run: a pure function of the seed and the step, so that resuming needs no memory.
 
     A share `corrupt` of the images is shown with made defects, and asked back without. With `jitter` each is made
-    darker or brighter by up to that share of full scale, and with `exposure` its values are multiplied by up to that
-    share more or less, input and target alike: another light is no defect. Each of `mirrors` (names of
-    `symmetry.MIRRORS`) is put before half of the images, defects and all.
+    darker or brighter by up to that share of full scale (of the bits in use), and with `exposure` its values are
+    multiplied by up to that share more or less, input and target alike: another light is no defect. Each of `mirrors`
+    (names of `symmetry.MIRRORS`) is put before half of the images, defects and all.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class Batches(Dataset[Batch]):
     ) -> None:
         self.pixels, self.batch_size, self.seed = pixels, batch_size, seed
         self.corrupt, self.jitter, self.exposure, self.mirrors = corrupt, jitter, exposure, mirrors
+        self.white = full_scale(pixels) / float(np.iinfo(pixels.dtype).max)
         self.defects = Defects(pixels, seed) if corrupt else None
 
     def __getitem__(self, step: int) -> Batch:
@@ -69,8 +74,8 @@ class Batches(Dataset[Batch]):
     def _light(self, step: int) -> Light:
         """Of each image of a batch; the offsets are drawn as they were before there were gains."""
         shape, rng = (self.batch_size, 1, 1, 1), self._rng(step, 1)
-        offsets = rng.uniform(-self.jitter, self.jitter, shape)
-        return Light(1 + rng.uniform(-self.exposure, self.exposure, shape), offsets)
+        offsets = self.white * rng.uniform(-self.jitter, self.jitter, shape)
+        return Light(1 + rng.uniform(-self.exposure, self.exposure, shape), offsets, self.white)
 
     def _corrupted(self, clean: Pixels, places: NDArray[np.int64], step: int) -> tuple[Pixels, NDArray[np.float32]]:
         masks = np.zeros((*clean.shape[:3], 1), np.float32)
@@ -84,7 +89,10 @@ class Batches(Dataset[Batch]):
         return shown, masks
 
     def _rng(self, step: int, purpose: int) -> np.random.Generator:
-        """Draws of a step, apart from those of `indices` and of `Defects`, whose seeds have two and three numbers."""
+        """Draws of a step, one stream a purpose, from 1 on.
+
+        0 would be that of `Defects`, and at step 0 that of `indices`: missing numbers of a seed count as 0.
+        """
         return np.random.default_rng([self.seed, step, 0, purpose])
 
     def indices(self, step: int) -> NDArray[np.int64]:
@@ -112,7 +120,8 @@ def _to_tensor(pixels: Pixels, light: Light) -> Tensor:
     values = _unit(pixels)
     if light.is_none:
         return _as_planes(values)
-    return _as_planes(np.clip(values * light.gains.astype(np.float32) + light.offsets.astype(np.float32), 0, 1))
+    lit = values * light.gains.astype(np.float32) + light.offsets.astype(np.float32)
+    return _as_planes(np.clip(lit, 0, light.white))
 
 
 def _unit(pixels: Pixels) -> NDArray[np.float32]:

@@ -15,14 +15,16 @@ from typing import Any
 
 from .errors import BundleError, ConfigError, MetricError, problem
 
+ROUNDING = 1e-5  # of a score: what the images that are scored beside it may change, and ten times as much
+
 
 @dataclass(frozen=True)
 class Calibration:
     """Raw scores of n held-out good images and the false-alarm rate aimed at, in (0, 1).
 
-    `scores` may be given in any order and is kept ascending. An image is anomalous if its score is above `threshold`;
-    that is so exactly where its `p_value` is at most `promised_rate`. Raises MetricError for scores that are not
-    finite, ConfigError for a rate outside (0, 1).
+    `scores` may be given in any order and is kept ascending. An image is anomalous if its score is above `threshold` by
+    more than ROUNDING; that is so exactly where its `p_value` is at most `promised_rate`. Raises MetricError for scores
+    that are not finite, ConfigError for a rate outside (0, 1).
     """
 
     scores: tuple[float, ...]
@@ -64,21 +66,25 @@ class Calibration:
         )
 
     def p_value(self, score: float) -> float | None:
-        """(1 + held-out scores >= `score`) / (n + 1), in (0, 1]; None without scores. MetricError if not finite."""
+        """(1 + held-out scores >= `score`) / (n + 1), in (0, 1]; None without scores. MetricError if not finite.
+
+        Scores that ROUNDING may have put in this order count as equal.
+        """
         score = _finite("p_value: score", score)
         if not self.scores:
             return None
-        at_least = len(self.scores) - bisect_left(self.scores, score)
+        at_least = len(self.scores) - bisect_left(self.scores, _lowered(score))
         return (1 + at_least) / (len(self.scores) + 1)
 
     def is_anomalous(self, score: float) -> bool | None:
-        """Whether `score` is above the threshold, which is whether its p-value is at most `promised_rate`.
+        """Whether `score` is above the threshold by more than ROUNDING.
 
-        None without scores. MetricError if `score` is not finite.
+        That is whether its p-value is at most `promised_rate`. None without scores. MetricError if `score` is not
+        finite.
         """
         score = _finite("is_anomalous: score", score)
         threshold = self.threshold
-        return None if threshold is None else score > threshold
+        return None if threshold is None else _lowered(score) > threshold
 
     def to_dict(self) -> dict[str, Any]:
         """For the manifest, as JSON can hold it. `threshold` and `promised_rate` are there to be read by others."""
@@ -117,6 +123,11 @@ class Calibration:
         """The smallest n for which 1 / (n + 1) <= rate."""
         n = math.ceil(1 / Fraction(self.false_alarm_rate)) - 1
         return n - 1 if n > 1 and 1 / n <= self.false_alarm_rate else n
+
+
+def _lowered(score: float) -> float:
+    """By what rounding may have added: the same image gets the same verdict alone and in a folder."""
+    return score - ROUNDING * abs(score)
 
 
 def _finite(subject: str, value: float) -> float:

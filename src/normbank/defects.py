@@ -264,7 +264,7 @@ class Defects:
             raise ValueError(f"pixels: expected uint8 or uint16, got {pixels.dtype}")
         _check_kinds(kinds)
         self.pixels, self.seed, self.kinds = pixels, seed, kinds
-        self.full = _full_scale(pixels)
+        self.full = full_scale(pixels)
         self._tolerance = _background_tolerance(pixels, self.full) if background else None
 
     def make(self, place: int, number: int) -> Defective:
@@ -317,7 +317,7 @@ def _check_kinds(kinds: tuple[str, ...]) -> None:
             raise ConfigError(unknown("kind of defect", name, KINDS))
 
 
-def _full_scale(pixels: Stored) -> float:
+def full_scale(pixels: Stored) -> float:
     """White: 255, or for 16 bits the largest value of the bits in use (10- and 12-bit cameras fill 16 partly)."""
     if pixels.dtype == np.uint8:
         return 255.0

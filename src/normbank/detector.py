@@ -23,6 +23,7 @@ from .images import ImageSpec, Pixels
 Source = str | Path | Pixels
 BATCH = 16
 ROOM = BATCH * 256**2  # pixels given to a graph at once: what it makes of one on the way takes a kilobyte or two
+MOST = 256  # images at once: of small ones each is compared with all that a place of the bank holds
 # What a manifest holds, of what type, and where there is a choice which.
 _MEMBERS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("settings", "settings.data", "settings.model", "settings.score", "settings.train"), (dict,)),
@@ -195,8 +196,8 @@ def _usable(result: Prediction | ImageError, place: int, count: int) -> Predicti
 
 
 def portions(pixels: Pixels) -> list[Pixels]:
-    """Images [N, S, S, C], N at least 1, cut into batches of ROOM pixels at most, one image at least."""
-    each = max(1, ROOM // (pixels.shape[1] * pixels.shape[2]))
+    """Images [N, S, S, C], N at least 1, cut into batches of ROOM pixels and MOST images at most, one at least."""
+    each = min(MOST, max(1, ROOM // (pixels.shape[1] * pixels.shape[2])))
     return [pixels[start : start + each] for start in range(0, len(pixels), each)]
 
 

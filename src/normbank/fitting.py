@@ -24,7 +24,7 @@ from .data.cache import Cache, open_cache
 from .data.files import below, ensure_no_loss
 from .data.loading import Loaded, find_spec, load_all
 from .data.samples import Dataset, Sample, first_of
-from .data.splits import hold_out
+from .data.splits import contents_of, hold_out
 from .detector import BATCH, Detector
 from .errors import TrainingError, problem
 from .export import PROBED, make_bundle
@@ -143,24 +143,26 @@ def prepare(
     if strict and loaded.skipped:
         path, reason = loaded.skipped[0]
         raise TrainingError(f"{path!r}: {reason}. Remove the file, or train without --strict to skip such files.")
-    _check_images(loaded, dataset)
-    chosen, kept = _hold_out(loaded, config)
+    contents = contents_of(loaded.pixels)
+    _check_images(len(set(contents)), loaded, dataset)
+    chosen, kept = _hold_out(loaded, contents, config)
     train = _part(loaded, chosen)
     advice = advise(train.pixels, config, _stored_sizes(train.samples), len(kept))
-    remarks = (*_remarks(loaded, dataset), *_remarks_on_use(loaded, len(chosen), len(kept)), *advice)
+    copies = len(contents) - len(set(contents))
+    remarks = (*_remarks(loaded, dataset, copies), *_remarks_on_use(loaded, len(chosen), len(kept)), *advice)
     tested = sum(sample.label == 0 for sample in dataset.test) if dataset.split_is_ours else 0
     return Prepared(spec, train, _part(loaded, kept), remarks, tested)
 
 
-def _hold_out(loaded: Loaded, config: Config) -> tuple[list[int], list[int]]:
+def _hold_out(loaded: Loaded, contents: Sequence[str], config: Config) -> tuple[list[int], list[int]]:
     """Positions to train on and to hold out. A held-out image's exact copies are in neither: it would be known."""
-    first = {digest: place for place, digest in reversed([*enumerate(loaded.digests)])}
+    first = {content: place for place, content in reversed([*enumerate(contents)])}
     originals = {loaded.samples[place].name: place for place in first.values()}
     samples = [loaded.samples[place] for place in originals.values()]
     _, kept = hold_out(samples, config.data.held_out, config.data.held_out_min, config.train.seed)
     held_out = [originals[sample.name] for sample in kept]
-    unseen = {loaded.digests[place] for place in held_out}
-    return [place for place, digest in enumerate(loaded.digests) if digest not in unseen], sorted(held_out)
+    unseen = {contents[place] for place in held_out}
+    return [place for place, content in enumerate(contents) if content not in unseen], sorted(held_out)
 
 
 def _part(loaded: Loaded, places: list[int]) -> Loaded:
@@ -220,9 +222,9 @@ def _check_same_run(model: Path, identity: Identity) -> None:
         )
 
 
-def _check_images(loaded: Loaded, dataset: Dataset) -> None:
-    count, different = len(loaded.digests), len(set(loaded.digests))
-    if count > 1 and (different == 1 or all(np.array_equal(image, loaded.pixels[0]) for image in loaded.pixels)):
+def _check_images(different: int, loaded: Loaded, dataset: Dataset) -> None:
+    count = len(loaded.pixels)
+    if count > 1 and different == 1:
         raise TrainingError(
             f"{dataset.root}: all {count} good images are identical, so there is no variation to learn. "
             f"Check that the folder holds different photographs."
@@ -239,14 +241,13 @@ def _too_few(dataset: Dataset, count: int, skipped: Sequence[tuple[str, str]]) -
     )
 
 
-def _remarks(loaded: Loaded, dataset: Dataset) -> list[str]:
+def _remarks(loaded: Loaded, dataset: Dataset, copies: int) -> list[str]:
     """What the user should know about the images, in words."""
     found = [f"skipped {name!r}: {reason}" for name, reason in (*dataset.skipped, *loaded.skipped)]
     found += on_folders([below(sample.name, dataset.root) for sample in dataset.train]) if dataset.pooled else []
-    copies = len(loaded.digests) - len(set(loaded.digests))
     if copies:
         found.append(
-            f"{copies} of the {len(loaded.digests)} good images are exact copies of others; "
+            f"{copies} of the {len(loaded.pixels)} good images are exact copies of others; "
             f"those of held-out images are not trained on"
         )
     flat = [c for c in range(loaded.pixels.shape[3]) if np.ptp(loaded.pixels[..., c]) == 0]

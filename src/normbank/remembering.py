@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -11,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .batches import as_batches
+from .data.splits import contents_of
 from .defects import Defects
 from .images import Pixels
 from .metrics import auroc
@@ -19,7 +18,7 @@ from .settings import Train
 
 PLACES = Shares(1.0, 0.0)  # the choice falls back on it: it knows what is out of place, and is the quickest
 WITH_PATCHES = (Shares(0.5, 0.5), Shares(0.0, 1.0))
-AHEAD = 0.01  # by which one of them has to be better: where it matters it is 2 points and more (bench/README.md)
+AHEAD = 0.01  # by which one of them has to be better: where places are far behind it is 10 points and more
 JUDGES, AN_IMAGE = 40, 3  # good images that judge at most, and made defects on each
 FEWEST = 5  # judges, below which nothing is chosen
 LEAST = 0.1  # mean distance that counts as no less: good images that are all but equal reach less
@@ -32,8 +31,8 @@ def remember(bank: Bank, pixels: Pixels, known: Train) -> Shares:
     The judges are a fifth of those very images, which the bank does not hold while they judge: held-out images are for
     the threshold, and have no part in what they measure.
     """
-    judges = _judges(pixels, known.seed)
-    others, judging = np.flatnonzero(~judges), pixels[judges]
+    others, judges = _judges(pixels, known.seed)
+    judging = pixels[judges]
     if not len(others):  # all of them are copies of one
         others = np.arange(len(pixels))
     bank.learn(as_batches(pixels, known.batch_size, others), len(others), known.seed)
@@ -47,12 +46,16 @@ def remember(bank: Bank, pixels: Pixels, known: Train) -> Shares:
     return shares
 
 
-def _judges(pixels: Pixels, seed: int) -> NDArray[np.bool_]:
-    """A fifth of the images, drawn by the seed, and all their exact copies: bool [N]."""
-    each = np.array([hashlib.sha256(image.tobytes()).hexdigest() for image in pixels])
-    different = np.unique(each)
+def _judges(pixels: Pixels, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The places of the images to remember while others judge, and of the judges, a fifth drawn by the seed.
+
+    No image that is to be remembered is a copy of a judge; of several copies one judges.
+    """
+    contents = contents_of(pixels)
+    different, first = np.unique(contents, return_index=True)
     count = max(1, min(JUDGES, len(different) // 5))
-    return np.isin(each, np.random.default_rng(seed).permutation(different)[:count])
+    drawn = np.random.default_rng(seed).permutation(len(different))[:count]
+    return np.flatnonzero(~np.isin(contents, different[drawn])), np.sort(first[drawn])
 
 
 def _choose(bank: Bank, judges: Pixels, good: tuple[Tensor, Tensor], usual: Shares, batch_size: int) -> Shares:

@@ -17,6 +17,7 @@ Plane = NDArray[np.float32]
 Shape = Callable[[np.random.Generator, float, float], Plane]
 
 _OCTAVES = ((3, 1.0), (6, 0.5), (12, 0.25))  # cells along the box's side, and their share of the noise
+AT_ONCE = 500_000  # pixels near a stroke's points that are looked at together: the more, the more memory
 _TAPER = 0.15  # share of a stroke at each end over which it thins out
 
 
@@ -131,18 +132,23 @@ def _draw(points: NDArray[np.float64], radius: NDArray[np.float64], size: int) -
     reach = int(np.ceil(radius.max() + 0.5))
     steps = np.arange(-reach, reach + 1)
     near = np.stack(np.meshgrid(steps, steps, indexing="ij"), axis=-1).reshape(-1, 2)
-    pixels = np.rint(points).astype(np.int64)[:, None] + near
-    distance = np.sqrt(((pixels - points[:, None]) ** 2).sum(axis=-1))
-    cover = (radius[:, None] + 0.5 - distance).clip(0, 1)
-    used = (cover > 0) & ((pixels >= 0) & (pixels < size)).all(axis=-1)
-    pixels, values = pixels[used], cover[used].astype(np.float32)
-    if not len(pixels):
+    middles = np.rint(points).astype(np.int64)
+    top, left = (middles.min(axis=0) - reach).clip(0, size)
+    bottom, right = (middles.max(axis=0) + reach + 1).clip(0, size)
+    drawn = np.zeros((bottom - top, right - left), np.float32)
+    each = max(1, AT_ONCE // len(near))
+    for start in range(0, len(points), each):
+        some = slice(start, start + each)
+        pixels = middles[some, None] + near
+        distance = np.sqrt(((pixels - points[some, None]) ** 2).sum(axis=-1))
+        cover = (radius[some, None] + 0.5 - distance).clip(0, 1)
+        used = (cover > 0) & ((pixels >= 0) & (pixels < size)).all(axis=-1)
+        np.maximum.at(drawn, tuple((pixels[used] - (top, left)).T), cover[used].astype(np.float32))
+    rows, columns = (np.flatnonzero(drawn.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
         return place(np.zeros((1, 1), np.float32), (points[0, 0], points[0, 1]), size)
-    top, left = pixels.min(axis=0)
-    height, width = pixels.max(axis=0) + 1 - (top, left)
-    drawn = np.zeros((height, width), np.float32)
-    np.maximum.at(drawn, (pixels[:, 0] - top, pixels[:, 1] - left), values)
-    return Region(int(top), int(left), drawn)
+    cut = drawn[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return Region(int(top + rows[0]), int(left + columns[0]), cut.copy())
 
 
 def _halves(rng: np.random.Generator, product: float) -> tuple[float, float]:

@@ -35,9 +35,13 @@ def found(pixels: Pixels) -> tuple[str, ...]:
     if len(pixels) < 3:
         return ()
     chosen = np.linspace(0, len(pixels) - 1, min(LOOKED_AT, len(pixels))).round().astype(int)
-    cells = _cells(pixels[chosen])
+    some = pixels[chosen]
+    cells = _cells(some)
     near = _nearest(cells, cells)
-    return tuple(name for name, mirror in MIRRORS.items() if _share(_nearest(mirror(cells), cells), near) <= FARTHER)
+    # The cells of the mirror image, not the mirrored cells: they are not of one width where they do not fit the side.
+    return tuple(
+        name for name, mirror in MIRRORS.items() if _share(_nearest(_cells(mirror(some)), cells), near) <= FARTHER
+    )
 
 
 def _share(mirrored: NDArray[np.float64], near: NDArray[np.float64]) -> float:
@@ -48,9 +52,13 @@ def _cells(pixels: Pixels) -> NDArray[np.float64]:
     """Means over a grid, [N, G, G, C], without each image's own brightness, which no mirror changes."""
     size = pixels.shape[1]
     edges = np.linspace(0, size, min(GRID, size) + 1).astype(int)
-    sums = np.add.reduceat(np.add.reduceat(pixels.astype(np.float64), edges[:-1], axis=1), edges[:-1], axis=2)
+    sums = np.stack([_sums(image.astype(np.float64), edges[:-1]) for image in pixels])
     cells = sums / np.multiply.outer(np.diff(edges), np.diff(edges))[None, :, :, None]
     return np.asarray(cells - cells.mean(axis=(1, 2), keepdims=True))
+
+
+def _sums(image: NDArray[np.float64], edges: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.asarray(np.add.reduceat(np.add.reduceat(image, edges, axis=0), edges, axis=1))
 
 
 def _nearest(images: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:

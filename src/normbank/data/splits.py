@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 
+from ..images import Pixels
 from .samples import Sample
 
 Split = tuple[tuple[Sample, ...], tuple[Sample, ...]]
@@ -43,6 +44,14 @@ def fingerprint(samples: Iterable[Sample], digests: Mapping[str, str]) -> str:
     """
     lines = sorted(f"{digests[sample.name]} {sample.label} {sample.frame}" for sample in samples)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def contents_of(pixels: Pixels) -> list[str]:
+    """SHA-256 (hex) of each of images [N, S, S, C] as the model sees them: equal where they are.
+
+    Two files of one picture may differ, in a date or in how they are packed.
+    """
+    return [hashlib.sha256(image.tobytes()).hexdigest() for image in pixels]
 
 
 def _ranks(samples: Sequence[Sample], seed: int) -> list[tuple[str, str]]:

@@ -16,6 +16,7 @@ from torch.nn import functional
 from .kept import Kept, scale_of
 
 SIDE = 3  # cells a side of a patch
+LEAST = 1e-6  # variance: what varies less, as the colours of grey images stored in three channels, is rounding
 AXES = 24  # numbers that are kept of a patch: its first principal components
 DRAWN = 500  # patches that are chosen between two looks at what is far from those chosen
 LOOKED_AT = 500  # points at once, while the bank is filled
@@ -47,7 +48,7 @@ class Patches(Kept):
         `mean` and `variance` [D] are those of all cells. All n say where the principal components lie, and how far the
         good images are from one another.
         """
-        unit = torch.sqrt(variance.double() + 1e-12).repeat_interleave(SIDE**2)
+        unit = torch.sqrt(variance.double().clamp_min(LEAST) + 1e-12).repeat_interleave(SIDE**2)
         standard = (patches.double() - mean.double().repeat_interleave(SIDE**2)) / unit
         centre = standard.mean(dim=0)
         standard -= centre
