@@ -18,15 +18,26 @@ from onnx import numpy_helper
 from tiny import tiny_config, weave
 
 from normbank import export, residual
-from normbank.batches import Batches
+from normbank.batches import Batches, as_batches
 from normbank.config import Config
-from normbank.detector import OUTPUTS, Outputs, open_session
+from normbank.detector import OUTPUTS, PARTS_OUTPUT, Outputs, open_session
 from normbank.errors import ParityError
 from normbank.export import DetectorGraph, make_bundle, to_onnx, verify, weights_of
 from normbank.images import ImageSpec, Pixels
+from normbank.model.bank import Shares
 from normbank.model.network import build
 from normbank.model.objective import objective
+from normbank.presets import preset
 
+SHRUNK = {  # of `small`
+    "model.widths": (4, 8, 8),
+    "model.memory_levels": 2,
+    "model.partitions": (4, 4),
+    "model.items": (5, 5),
+    "model.head_width": 4,
+    "model.bank": 16 * 64 * 12,
+    "model.patches": 300,
+}
 SCORES, MAPS = 1e-4, 1e-4  # what is promised: relative, absolute
 Change = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -255,6 +266,31 @@ def test_what_the_graph_holds_to_the_last_bit_stands_in_the_file_once() -> None:
     assert all(name in bundle.graph.decode("latin-1") for name in items)
 
 
+@pytest.mark.parametrize("shares", [Shares(0.5, 0.5), pytest.param(Shares(0, 1), marks=pytest.mark.slow)], ids=str)
+def test_head_and_bank_at_two_sizes_agree(shares: Shares) -> None:
+    """The shape of `small`: a network that sees half, a head, and a bank that sees all, patches among it."""
+    config = preset("small", {"data.size": 64, "model.network_size": 32, **SHRUNK})
+    one = Case(64, 3, 8, ())
+    torch.manual_seed(0)
+    network = build(config, 3).eval()
+    bank, images = network.bank, pixels_of(one, 12)
+    assert bank is not None
+    bank.learn(as_batches(images, 4), len(images))
+    bank.settle(shares, Shares(1.0, 1.0))
+    spec = ImageSpec(64, 3, 8, "stretch")
+    bundle = make_bundle(network, config, spec, {}, images)
+    graph, unseen = DetectorGraph(network, config, spec).eval(), pixels_of(one, 5, seed=7)
+    with torch.no_grad():
+        score, maps, _, parts = (output.numpy() for output in graph(torch.from_numpy(unseen)))
+    found = by_onnx(bundle.graph, unseen)
+    (found_parts,) = open_session(bundle.graph, 1).run([PARTS_OUTPUT], {"image": unseen})
+    np.testing.assert_allclose(found.scores, score, rtol=1e-4)
+    np.testing.assert_allclose(found.anomaly_maps, maps, atol=1e-4)
+    np.testing.assert_allclose(found_parts, parts, atol=1e-3)
+    assert parts.shape == (5, 2, 64, 64)
+    assert (parts.max(axis=(0, 2, 3)) > 0.1).all()  # both have something to say
+
+
 def test_a_network_as_training_leaves_it_can_be_exported(monkeypatch: pytest.MonkeyPatch) -> None:
     """Channels last, in training mode: neither may change what is written."""
     one = CASES["hard renormalised"]
@@ -308,16 +344,18 @@ def test_make_bundle_refuses_a_graph_that_differs(monkeypatch: pytest.MonkeyPatc
         make_bundle(graph.network, config, spec, {}, pixels_of(one, 3))
 
 
+NO_PARTS = np.zeros(1, np.float32)
+
+
 class Fixed(torch.nn.Module):
     """Answers with the outputs it was given."""
 
-    def __init__(self, outputs: Outputs) -> None:
+    def __init__(self, outputs: Outputs, parts: np.ndarray = NO_PARTS) -> None:
         super().__init__()
-        self.outputs = outputs
+        self.outputs, self.parts = outputs, parts
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        outputs = [torch.from_numpy(output) for output in self.outputs]
-        return (*outputs, torch.zeros(0))
+        return tuple(torch.from_numpy(output) for output in (*self.outputs, self.parts))
 
 
 @pytest.mark.parametrize(
@@ -329,17 +367,21 @@ class Fixed(torch.nn.Module):
         ("anomaly_maps", 0.00009, True),
         ("anomaly_maps", 0.00012, False),
         ("reconstructions", 0.00012, False),
+        ("parts", 0.0009, True),
+        ("parts", 0.0012, False),
     ],
 )
 def test_the_tolerances_by_hand(output: str, change: float, agrees: bool) -> None:
     one = CASES["hard renormalised"]
     pixels = pixels_of(one, 2)
-    true = by_onnx(made(one).exported, pixels)
-    before = getattr(true, output)
-    moved = before * np.float32(change) if output == "scores" else before.copy()
+    exported = made(one).exported
+    (parts,) = open_session(exported, 1).run([PARTS_OUTPUT], {"image": pixels})
+    known = {**by_onnx(exported, pixels)._asdict(), "parts": parts}
+    moved = known[output] * np.float32(change) if output == "scores" else known[output].copy()
     if output != "scores":
         moved.flat[7] += np.float32(change)
-    graph = Fixed(true._replace(**{output: moved}))
+    known[output] = moved
+    graph = Fixed(Outputs(known["scores"], known["anomaly_maps"], known["reconstructions"]), known["parts"])
     if agrees:
         verify(graph, made(one).exported, pixels)
     else:
@@ -362,7 +404,7 @@ def test_scores_next_to_nothing_differ_by_the_rounding_of_larger_numbers(
 
     class Session:
         def run(self, *_: object) -> list[np.ndarray]:
-            return [scores, true.anomaly_maps[:, None], true.reconstructions]
+            return [scores, true.anomaly_maps[:, None], true.reconstructions, NO_PARTS]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(export, "open_session", lambda _: Session())
@@ -381,7 +423,7 @@ def test_maps_of_large_weights_may_differ_as_their_values_do() -> None:
 
     class Session:
         def run(self, *_: object) -> list[np.ndarray]:
-            return [true.scores, 1000 * true.anomaly_maps[:, None], true.reconstructions]
+            return [true.scores, 1000 * true.anomaly_maps[:, None], true.reconstructions, NO_PARTS]
 
     for gap, agrees in ((2e-5, True), (3e-4, False)):
         largest = 1000 * true.anomaly_maps.max()

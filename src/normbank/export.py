@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 import safetensors.torch
 import torch
+from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
@@ -35,6 +36,7 @@ PROBED = 16  # images of each part that graph and network are compared on
 SMALL = 0.01  # 2.5 of 255 grey levels: below it the rounding of 32 bits would be told as a difference
 LOW = 0.1  # good images reach more; those the bank holds reach almost 0, as a difference of numbers near 1
 MAP_TOLERANCE = 1e-4  # of reconstructions, and of maps, whose largest value counts where it is above 1
+PART_TOLERANCE = 1e-3  # of parts, likewise: they are looked at, and not smoothed
 _NETWORK = "network."  # what the names of its weights begin with in the graph, `DetectorGraph.network`
 
 
@@ -148,16 +150,24 @@ def verify(graph: nn.Module, exported: bytes, batch: Pixels, *, summed: bool = T
     `summed` says whether a score is a sum over the pixels, or else of the size of one.
     """
     with torch.no_grad():
-        scores, maps, reconstructions, _ = (output.numpy() for output in graph(torch.from_numpy(batch)))
-    found = Outputs(*open_session(exported).run(OUTPUTS, {"image": batch}))
+        scores, maps, reconstructions, parts = (output.numpy() for output in graph(torch.from_numpy(batch)))
+    *outputs, found_parts = open_session(exported).run([*OUTPUTS, PARTS_OUTPUT], {"image": batch})
+    found = Outputs(*outputs)
     least = SMALL * batch.shape[1] * batch.shape[2] if summed else LOW
     score_gap = float(np.max(np.abs(found.scores - scores) / np.maximum(np.abs(scores), least)))
-    map_gap = float(np.max(np.abs(found.anomaly_maps - maps)) / max(1.0, np.max(maps)))  # weights scale both
+    map_gap, part_gap = _gap(found.anomaly_maps, maps), _gap(found_parts, parts)
     image_gap = float(np.max(np.abs(found.reconstructions - reconstructions)))
     # Written so that a NaN fails.
-    if not (score_gap <= SCORE_TOLERANCE and map_gap <= MAP_TOLERANCE and image_gap <= MAP_TOLERANCE):
+    agree = score_gap <= SCORE_TOLERANCE and map_gap <= MAP_TOLERANCE and image_gap <= MAP_TOLERANCE
+    if not (agree and part_gap <= PART_TOLERANCE):
         raise ParityError(
             f"the exported graph differs from the network: scores by {score_gap:.1e} (allowed {SCORE_TOLERANCE:.0e} "
-            f"relative), maps by {map_gap:.1e}, reconstructions by {image_gap:.1e} (allowed {MAP_TOLERANCE:.0e}). "
+            f"relative), maps by {map_gap:.1e}, reconstructions by {image_gap:.1e} (allowed {MAP_TOLERANCE:.0e}), "
+            f"parts by {part_gap:.1e} (allowed {PART_TOLERANCE:.0e}). "
             f"No detector was written; the checkpoint of the training is kept."
         )
+
+
+def _gap(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    """The largest difference of two maps, relative to their largest value where it is above 1: weights scale both."""
+    return float(np.max(np.abs(found - expected)) / max(1.0, np.max(expected)))
