@@ -289,6 +289,35 @@ def test_results_replace_nothing_but_earlier_results(run, writes, tmp_path):
         assert target.read_text(encoding="utf-8") == "dear\n"
 
 
+def test_a_report_and_its_figures_are_two_files(run, tiny_model, tiny_data, tmp_path):
+    came = run("evaluate", tiny_model, tiny_data, "--json", tmp_path / "r" / "index.html", "--report", tmp_path / "r")
+    assert (came.code, came.out) == (2, "")
+    assert "--json and --report: expected two files, got " in came.err
+    assert not (tmp_path / "r").exists()
+
+
+def test_an_export_replaces_nothing_before_all_of_it_can_be_written(run, tiny_model, tmp_path):
+    (tmp_path / "manifest.json").mkdir()
+    (tmp_path / "model.onnx").write_text("dear", encoding="utf-8")
+    assert run("export", tiny_model, "--out", tmp_path).code == 2
+    (tmp_path / "model.onnx").unlink()
+    came = run("export", tiny_model, "--out", tmp_path)
+    assert came.code == 2
+    assert "manifest.json' cannot be written: it is a folder" in came.err
+    assert not (tmp_path / "model.onnx").exists()
+
+
+def test_onnx_runtime_neither_counts_this_machine_nor_calls(tiny_model, tmp_path):
+    """Its telemetry leaves an identity in the user's home when it is imported."""
+    save(tmp_path / "a.png", weave(1))
+    home = tmp_path / "home"
+    home.mkdir()
+    told = {name: value for name, value in os.environ.items() if not name.startswith(("ORT_", "XDG_"))}
+    command = [sys.executable, "-m", "normbank", "predict", str(tiny_model), str(tmp_path / "a.png")]
+    subprocess.run(command, env={**told, "HOME": str(home)}, check=True, capture_output=True, timeout=120)
+    assert not [*home.rglob("*onnxruntime*"), *home.rglob("Microsoft*")]
+
+
 @pytest.mark.slow
 def test_results_replace_earlier_results(run, writes):
     for name, arguments in [*writes.items()] * 2:

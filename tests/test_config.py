@@ -360,6 +360,10 @@ MISFITS = {  # settings that each are possible, and not together
         {"score.parts": "absolute,squared"},
         "score.weights: expected 2 numbers of 0 or more (score.parts), got (1.0,)",
     ),
+    "a weight beyond reason": (
+        {"score.weights": "1e38"},
+        "score.weights: expected numbers up to 1e+06, got (1e+38,)",
+    ),
     "a weight below 0": ({"score.weights": "-1"}, "score.weights: expected 1 numbers of 0 or more (score.parts), got"),
     "weights of nothing": ({"score.weights": "0"}, "score.weights: expected one at least above 0, got (0.0,)"),
     "places that fall": (
@@ -442,7 +446,8 @@ def test_train_tells_them_with_exit_code_2_before_it_asks_for_the_images(train, 
 
 
 def test_train_tells_an_unknown_memory_with_exit_code_2(tiny_data, tmp_path, capsys, monkeypatch):
-    """Which memories there are is known where PyTorch is, so the images are read first."""
+    """Which memories there are is known where PyTorch is; no image is read for it."""
+    monkeypatch.setattr("normbank.fitting.load_all", lambda *_: pytest.fail("read"))
     changes = [part for name, value in SETTINGS.items() for part in ("--set", f"{name}={value}")]
     given = ["train", str(tiny_data), "--out", str(tmp_path / "run"), *changes, "--set", "model.memory=attic"]
     monkeypatch.setattr("sys.argv", ["normbank", *given, "--preset", "paper-small"])

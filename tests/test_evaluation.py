@@ -166,6 +166,20 @@ def test_images_seen_in_training_are_left_out_whatever_their_name(detector, tiny
     assert not [one for one in found.scored if "new_" in one.sample.path]
 
 
+def test_labels_that_contradict_each_other_or_training_are_told(detector, tiny_data, data):
+    learnt, twin = data / "test" / "spot" / "learnt.png", data / "test" / "spot" / "twin.png"
+    assert learnt.parent.is_dir()
+    shutil.copy(tiny_data / "train" / "good" / "000.png", learnt)
+    shutil.copy(sorted((data / "test" / "good").iterdir())[0], twin)
+    found = judged(detector, data)
+    assert found.counts["left_out"] == 1
+    told = dict(found.skipped)
+    assert told[str(learnt)] == "is labelled anomalous, and was learnt as good (left out)"
+    assert told[str(twin)].startswith("is the same image as '")
+    assert told[str(twin)].endswith("', which has the other label")
+    assert len(told) == 2
+
+
 def test_a_folder_of_good_images_alone_is_tested_but_for_those_seen(detector, tiny_data, tmp_path):
     shutil.copytree(tiny_data / "train" / "good", tmp_path / "mixed")
     for number in range(3):

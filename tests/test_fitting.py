@@ -287,6 +287,20 @@ def test_copies_are_told_and_never_on_both_sides(tmp_path: Path) -> None:
     assert len(prepared.train.digests) == 20  # ten images and their copies
 
 
+def test_a_colour_term_of_grey_images_is_refused(tmp_path: Path) -> None:
+    paths = [save(tmp_path / f"{number}.png", weave(number, 32)[..., 0]) for number in range(20)]
+    config = tiny_config(score__parts=("absolute", "colour"), score__weights=(1.0, 1.0))
+    with pytest.raises(TrainingError, match=r"score.parts: colour: expected two channels or more, got one in "):
+        prepare(config, of(tmp_path, paths))
+
+
+@pytest.mark.parametrize("name", [MODEL_FILE, RUN_FILE, CHECKPOINT_FILE])
+def test_a_folder_in_a_files_place_is_told_before_training(tmp_path: Path, cheap: Cheap, name: str) -> None:
+    (tmp_path / "run" / name).mkdir(parents=True)
+    with pytest.raises(TrainingError, match=f"{name}': expected no such folder, a file is to go there"):
+        cheap(good(tmp_path / "data", 12), tmp_path / "run", overwrite=True)
+
+
 def test_one_picture_in_two_files_is_a_copy_too(tmp_path: Path) -> None:
     """Saved again with a date of its own: other bytes, the same pixels."""
     dataset = good(tmp_path, 20)

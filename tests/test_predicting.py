@@ -267,7 +267,7 @@ def test_what_was_drawn_is_not_scored_next_time(detector, tmp_path):
     assert str(folder / "pictures" / "z.png") in dict(names(find_targets([str(folder)])))  # it had images of its own
 
 
-def test_a_folder_one_may_not_look_into_is_told_and_the_rest_is_scored(detector, folder, monkeypatch):
+def test_a_folder_one_may_not_look_into_is_told_and_the_rest_is_scored(detector, folder, tmp_path, monkeypatch):
     (folder / "closed").mkdir()
     stat, listdir = os.stat, os.listdir
 
@@ -284,6 +284,10 @@ def test_a_folder_one_may_not_look_into_is_told_and_the_rest_is_scored(detector,
     found = names(find_targets([str(folder)]))
     assert len(found) == 5
     assert "closed" in dict(found).values()
+    outlets = Outlets(jsonl=tmp_path / "o.jsonl")
+    score_all(detector, find_targets([str(folder)]), outlets)
+    errors = {Path(row["path"]).name: row["error"] for row in lines_of(outlets.jsonl)}
+    assert errors["closed"] == "the folder cannot be listed: Permission denied"
 
 
 def test_rows_have_the_names_that_were_given(detector, tmp_path, monkeypatch):
@@ -440,6 +444,30 @@ def test_an_image_or_a_model_is_not_written_over(detector, folder, tiny_model, o
         ):
             score_all(detector, [], Outlets(**{option: path}))
         assert path.read_bytes() == before
+
+
+def test_a_table_of_ones_own_that_begins_like_ours_is_kept(detector, folder, tmp_path):
+    more, labels = tmp_path / "more.csv", tmp_path / "labels.jsonl"
+    more.write_bytes(",".join((*COLUMNS, "comment")).encode() + b"\r\n")
+    labels.write_text('{"path": "a.png", "label": 1}\n', encoding="utf-8")
+    for outlets in (Outlets(csv=more), Outlets(jsonl=labels)):
+        with pytest.raises(UserError, match="expected a new file, or earlier results of this kind"):
+            score_all(detector, [], outlets)
+
+
+def test_earlier_rows_stay_until_the_first_new_one(detector, folder, tmp_path):
+    outlets = Outlets(csv=tmp_path / "o.csv", jsonl=tmp_path / "o.jsonl")
+    targets = list(find_targets([str(folder)]))
+    score_all(detector, [], outlets)
+    assert rows_of(outlets.csv) == lines_of(outlets.jsonl) == []
+    assert outlets.csv.read_text(encoding="utf-8").startswith(",".join(COLUMNS))
+    score_all(detector, targets, outlets)
+    before = rows_of(outlets.csv), lines_of(outlets.jsonl)
+    assert [len(one) for one in before] == [4, 4]
+    score_all(detector, [], outlets)
+    assert (rows_of(outlets.csv), lines_of(outlets.jsonl)) == before
+    score_all(detector, targets[:1], outlets)
+    assert (rows_of(outlets.csv), lines_of(outlets.jsonl)) == (before[0][:1], before[1][:1])
 
 
 def test_a_full_disk_is_named(detector, folder, tmp_path):

@@ -91,17 +91,20 @@ class Detector:
             return self.predict([source])[0]
         return [_usable(result, place, len(source)) for place, result in enumerate(self.stream(source))]
 
-    def stream(self, sources: Iterable[Source], batch_size: int = BATCH) -> Iterator[Prediction | ImageError]:
+    def stream(
+        self, sources: Iterable[Source | ImageError], batch_size: int = BATCH
+    ) -> Iterator[Prediction | ImageError]:
         """One verdict, or the reason why there is none, for each source in order; memory stays bounded.
 
-        Of `sources`, no more than `batch_size` (1 or more) are taken ahead of what has been judged.
+        A reason among the sources comes back as it is. Of `sources`, no more than `batch_size` (1 or more) are taken
+        ahead of what has been judged.
         """
         if batch_size < 1:
             do = "16 is a good number; 1 answers each image at once."
             raise ConfigError(problem("batch_size", expected="1 or more", came=f"{batch_size}", do=do))
         waiting: list[Pixels | ImageError] = []
         for source in sources:
-            waiting.append(self._load(source))
+            waiting.append(source if isinstance(source, ImageError) else self._load(source))
             if len(waiting) == batch_size:
                 yield from self._judge_all(waiting)
                 waiting = []

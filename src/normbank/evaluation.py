@@ -92,6 +92,22 @@ class _Gathered:
     maps: list[Maps] = field(default_factory=list)
     masks: list[Masks | None] = field(default_factory=list)
     left_out: int = 0
+    by_content: dict[str, Sample] = field(default_factory=dict)
+
+    def is_new(self, sample: Sample, digest: str, seen: frozenset[str]) -> bool:
+        """Whether training has not seen it; says where labels contradict each other, or training."""
+        first = self.by_content.setdefault(digest, sample)
+        if first.label != sample.label:
+            self._tell(sample, f"is the same image as {first.name!r}, which has the other label")
+        if digest[:16] not in seen:
+            return True
+        self.left_out += 1
+        if sample.label:
+            self._tell(sample, "is labelled anomalous, and was learnt as good (left out)")
+        return False
+
+    def _tell(self, sample: Sample, reason: str) -> None:
+        self.skipped.append(Skipped(sample.name, reason))
 
 
 def evaluate(
@@ -142,9 +158,7 @@ def _gather(
             if strict:
                 raise result
             found.skipped.append(Skipped(sample.name, result.reason))
-        elif result[1][:16] in seen:
-            found.left_out += 1
-        else:
+        elif found.is_new(sample, result[1], seen):
             waiting.append((sample, result[0]))
         if len(waiting) == BATCH:
             _score(detector, waiting, found, strict)

@@ -31,6 +31,7 @@ from .export import PROBED, make_bundle
 from .identity import Identity, OtherRunError, difference, identity_of, images_record, order_of
 from .images import ImageSpec, Pixels, reduced, stored_size
 from .model.bank import Shares
+from .model.memories import check_name
 from .progress import Progress
 from .remembering import remember
 from .report.overlays import colour_scale
@@ -88,6 +89,7 @@ def fit(
     """
     machine.commit()  # remembered now: the checkout may move on while this runs
     out = Path(out)
+    check_name(config.model.memory)
     _check_target(out, resume, overwrite)
     prepared = prepare(config, dataset, strict=strict, cache=cache, quiet=quiet)
     for remark in prepared.remarks:
@@ -137,6 +139,10 @@ def prepare(
         raise _too_few(dataset, 0, dataset.skipped)
     cache = cache or open_cache()
     spec = find_spec(dataset.train, config.data)
+    if "colour" in config.score.parts and spec.channels == 1:
+        came = f"one in the images of {dataset.root}: the part is 0 everywhere"
+        do = "Leave it out of score.parts."
+        raise TrainingError(problem("score.parts: colour", expected="two channels or more", came=came, do=do))
     with Progress("decoding", len(dataset.train), quiet=quiet) as progress:
         loaded = load_all(dataset.train, spec, cache, progress.update)
     cache.trim()
@@ -201,6 +207,9 @@ def _make_writable(out: Path) -> None:
         raise TrainingError(
             f"--out {str(out)!r} cannot be written to: {error.strerror or error}. Name another folder."
         ) from None
+    for name in (MODEL_FILE, RUN_FILE, CHECKPOINT_FILE):
+        if (out / name).is_dir():
+            raise TrainingError(f"{str(out / name)!r}: expected no such folder, a file is to go there. Move it away.")
 
 
 def _is_finished(out: Path) -> bool:

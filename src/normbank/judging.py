@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from .bundle import ensure_writable, write_atomically
 from .data.files import ensure_no_loss
 from .data.samples import Dataset, Sample
 from .detector import Detector
-from .errors import ImageError
+from .errors import ImageError, UserError, problem
 from .evaluation import METRICS, Evaluation, evaluate, to_test
 from .progress import Progress, printable
 
@@ -41,6 +42,9 @@ def judge(
     quiet: bool = False,
 ) -> Iterator[str]:
     """Evaluate, write what was asked for, and tell the result in lines. BundleError where a file cannot be written."""
+    if json_file and report and os.path.realpath(json_file) == os.path.realpath(report / "index.html"):
+        do, came = "Name another for one of them.", f"{str(json_file)!r} for both"
+        raise UserError(problem("--json and --report", expected="two files", came=came, do=do))
     for target, start in ((json_file, JSON_START), (report and report / "index.html", PAGE_START)):
         if target:
             ensure_no_loss(target, start)

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import stat
 import sys
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -26,7 +27,9 @@ from .errors import DataError, ImageError, UserError, problem
 from .progress import printable
 
 COLUMNS = ("path", "score", "threshold", "p_value", "is_anomalous", "error")
+HEADER = ",".join(COLUMNS) + "\r\n"  # of the CSV
 Row = dict[str, Any]
+_LONGEST_ROW = 1_000_000  # bytes; a name has thousands at most
 _LONGEST_NAME = 255  # bytes, of the usual file systems
 _CHUNK = 65536
 _LARGEST_OVERLAY = 4096  # pixels a side; drawing takes some 100 bytes a pixel
@@ -38,6 +41,7 @@ class Target:
 
     name: str
     relative: Path
+    reason: str = ""  # why it can never be an image, where that is known already
 
     @property
     def path(self) -> Path:
@@ -120,11 +124,11 @@ def _from_path(text: str, count: int, without: Collection[Path]) -> list[Target]
         do = "Name another folder to write into; the next run would take what was written for images."
         raise UserError(problem(f"{text!r}", expected="a folder that is only read", came="one to write into", do=do))
     listing = list_images(path, without=without)
-    found = sorted({*listing.paths, *(name for name, _ in listing.skipped)})
+    found = sorted({**dict.fromkeys(listing.paths, ""), **dict(listing.skipped)}.items())
     if not found:
         raise DataError(f"{text!r}: no image in this folder. Expected files ending in {', '.join(images.SUFFIXES)}.")
     below = _inside(path) if count > 1 else Path()
-    return [Target(name, below / Path(name).relative_to(path)) for name in found]
+    return [Target(name, below / Path(name).relative_to(path), reason) for name, reason in found]
 
 
 def _inside(path: Path) -> Path:
@@ -163,7 +167,7 @@ def score_all(
 
 def _check_outlets(outlets: Outlets) -> None:
     """What can be known to fail, and what would destroy something, before anything is opened."""
-    starts = ((outlets.csv, ",".join(COLUMNS)), (outlets.jsonl, '{"path": '))
+    starts = ((outlets.csv, HEADER.encode()), (outlets.jsonl, _first_row(outlets.jsonl)))
     if outlets.csv and outlets.jsonl and os.path.realpath(outlets.csv) == os.path.realpath(outlets.jsonl):
         do, came = "Name another for one of them.", f"{str(outlets.csv)!r} for both"
         raise UserError(problem("--csv and --jsonl", expected="two files", came=came, do=do))
@@ -173,8 +177,18 @@ def _check_outlets(outlets: Outlets) -> None:
         if str(path) == "-":
             do = "Without --csv and --jsonl the rows go to standard output."
             raise UserError(problem("--csv and --jsonl", expected="a file", came="'-'", do=do))
-        ensure_no_loss(path, start.encode())
+        ensure_no_loss(path, start)
     _make_folders([folder for folder in (outlets.maps, outlets.overlays) if folder])
+
+
+def _first_row(path: Path | None) -> bytes:
+    """The first line of an earlier run's JSON lines; empty of any other file."""
+    with suppress(OSError, ValueError):
+        if path and path.is_file():
+            with path.open("rb") as file:
+                line = file.readline(_LONGEST_ROW)
+            return line if tuple(json.loads(line)) == COLUMNS else b""
+    return b""
 
 
 def _make_folders(folders: Sequence[Path]) -> None:
@@ -208,10 +222,10 @@ def _results(
 ) -> Iterator[tuple[Target, Prediction | ImageError]]:
     pending: deque[Target] = deque()
 
-    def sources() -> Iterator[Path]:
+    def sources() -> Iterator[Path | ImageError]:
         for target in targets:
             pending.append(target)
-            yield target.path
+            yield ImageError(target.name, target.reason) if target.reason else target.path
 
     for result in detector.stream(sources(), batch_size):
         yield pending.popleft(), result
@@ -237,25 +251,40 @@ def _drawers(outlets: Outlets, detector: Detector) -> Iterator[Writer]:
 
 def _writers(outlets: Outlets, stack: ExitStack) -> Iterator[Writer]:
     if outlets.csv:
-        yield _csv_writer(_Table(outlets.csv, stack))
+        yield _csv_writer(_Table(outlets.csv, stack, HEADER))
     if outlets.jsonl:
         yield _jsonl_writer(_Table(outlets.jsonl, stack))
 
 
 class _Table:
-    """A text file written line by line, each of them at once; UserError names it where that fails."""
+    """A text file written line by line, each of them at once; UserError names it where that fails.
 
-    def __init__(self, path: Path, stack: ExitStack) -> None:
-        self.path = path
+    What an earlier run left in it stays until the first line comes: a run that scores nothing loses nothing.
+    """
+
+    def __init__(self, path: Path, stack: ExitStack, header: str = "") -> None:
+        self.path, self.header, self.begun = path, header, False
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self.file: IO[str] = path.open("w", encoding="utf-8", errors="surrogateescape", newline="")
+            self.file: IO[str] = path.open("a", encoding="utf-8", errors="surrogateescape", newline="")
+            self.kept = stat.S_ISREG(os.fstat(self.file.fileno()).st_mode) and path.stat().st_size > 0
         except OSError as error:
             raise self._failed(error) from None
         stack.callback(self._close)
+        if not self.kept:
+            self._begin()
+
+    def _begin(self) -> None:
+        self.begun = True
+        if self.kept:
+            self.file.truncate(0)
+        if self.header:
+            self.write(self.header)
 
     def write(self, line: str) -> None:
         try:
+            if not self.begun:
+                self._begin()
             self.file.write(line)
             self.file.flush()
         except BrokenPipeError:
@@ -264,7 +293,8 @@ class _Table:
             raise self._failed(error) from None
 
     def _failed(self, error: OSError) -> UserError:
-        return UserError(f"{str(self.path)!r} cannot be written: {error.strerror}. Name another file, or make room.")
+        do = "Name another file." if isinstance(error, IsADirectoryError) else "Name another file, or make room."
+        return UserError(f"{str(self.path)!r} cannot be written: {error.strerror}. {do}")
 
     def _close(self) -> None:
         with suppress(OSError):  # each line was flushed: what is left here has failed before
@@ -294,7 +324,6 @@ def line_of(row: Row) -> str:
 
 def _csv_writer(table: _Table) -> Writer:
     writer = csv.DictWriter(table, COLUMNS)
-    writer.writeheader()
     return lambda target, result: writer.writerow(row_of(target, result))
 
 

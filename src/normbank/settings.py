@@ -14,6 +14,7 @@ Part = Literal["absolute", "squared", "ssim", "gradient", "colour", "level_free"
 
 
 COLDEST = 0.005  # a learnt temperature does not fall below: the softmax would be a choice, and learn no more
+HEAVIEST = 1e6  # weight of a part: maps of 32 bits that are added up lose the others far below that
 SSIM_WINDOW = 11  # of the loss unless set, and of the part `ssim`
 
 
@@ -280,6 +281,8 @@ class Score(Frozen):
             raise ValueError(
                 f"score.weights: expected {len(self.parts)} numbers of 0 or more (score.parts), got {self.weights}"
             )
+        if max(self.weights) > HEAVIEST:
+            raise ValueError(f"score.weights: expected numbers up to {HEAVIEST:g}, got {self.weights}")
         if not max(self.weights):
             raise ValueError(f"score.weights: expected one at least above 0, got {self.weights}")
         if self.smooth % 2 == 0:

@@ -40,11 +40,16 @@ MEMORIES: dict[str, Callable[[Model, int, int], Memory]] = {
 }
 
 
+def check_name(memory: str) -> None:
+    """ConfigError unless it is in MEMORIES: the settings know no names, for those who add one."""
+    if memory not in MEMORIES:
+        raise ConfigError(f"model.memory: expected one of {', '.join(MEMORIES)}, got {memory!r}")
+
+
 def make_memories(config: Config) -> list[Memory]:
     """The memory of each level 1..L: what `config` says, a raw link or none elsewhere."""
     settings = config.model
-    if settings.memory not in MEMORIES:
-        raise ConfigError(f"model.memory: expected one of {', '.join(MEMORIES)}, got {settings.memory!r}")
+    check_name(settings.memory)
     return [_memory(config, level) for level in range(1, settings.levels + 1)]
 
 
