@@ -142,7 +142,7 @@ def _ahead(entries: Sequence[Entry]) -> Iterator[str]:
 def _told(other: str, own: str, where: Sequence[str]) -> str:
     name = other[0].upper() + other[1:]
     if not where:
-        return f"{name} is nowhere ahead of `{own}` in this table."
+        return f"{name} is nowhere ahead of `{own}` on the data that this table has of both."
     return f"{name} is ahead of `{own}` on {'; '.join(where)}."
 
 

@@ -10,11 +10,12 @@ import inspect
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import typer.main
 
 from normbank import cli, config, endings, presets
+from normbank.model.memories import MEMORIES
 
 PAGE = Path(__file__).resolve().parent / "commands.md"
 
@@ -110,8 +111,17 @@ def _settings() -> Iterator[str]:
             if values[group][field] != default:
                 others.setdefault(_value(values[group][field]), []).append(name)
         differing = "; ".join(f"{value}: {', '.join(names)}" for value, names in others.items())
-        rows.append(_row(f"`{dotted}`", told, _value(default), differing))
+        rows.append(_row(f"`{dotted}`", told + _choices(group, field), _value(default), differing))
     yield "\n".join(rows)
+
+
+def _choices(group: str, field: str) -> str:
+    """What a setting may be, where there are names to choose from."""
+    if (group, field) == ("model", "memory"):
+        return f" ({', '.join(MEMORIES)})"
+    kind = config.Config.model_fields[group].annotation.model_fields[field].annotation
+    names = next((get_args(one) for one in (kind, *get_args(kind)) if get_origin(one) is Literal), ())
+    return f" ({', '.join(map(str, names))})" if names else ""
 
 
 def _value(value: Any) -> str:

@@ -279,7 +279,7 @@ def test_seconds_are_of_so_many_cores(device, cores, told):
 def test_who_is_ahead_is_said_by_the_figures_that_are_shown(compared):
     assert sentences(compared) == [
         "The paper is ahead of `standard` on bottle: image AUROC (95.2 against 90.0).",
-        "The paper is nowhere ahead of `small` in this table.",
+        "The paper is nowhere ahead of `small` on the data that this table has of both.",
         "PaDiM, 128 px is ahead of `standard` on bottle: image AUROC (99.5 against 90.0), AUPRO (90.0 against 50.0).",
         "PaDiM, 128 px is ahead of `small` on bottle: image AUROC, light shifted (98.0 against 97.0).",
         "On digits `small` is not as it comes: data.size 32, model.widths 16,32,64, model.memory_levels 3, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from functools import cache
@@ -51,6 +52,25 @@ def test_presets_expect_what_was_measured(name):
     assert expected == {data: pair(name, data) for data in ("bottle", "transistor")}
 
 
+def test_ours_score_in_at_most_twice_the_time_of_the_papers_method():
+    files = sorted((REPO / "bench" / "results" / "costs").glob("*.json"))
+    assert files
+    for file in files:
+        rows = json.loads(file.read_text(encoding="utf-8"))["rows"]
+        papers = {row["size"]: row["milliseconds"] for row in rows if row["preset"] == "paper-mvtec-object"}
+        ours = [row for row in rows if row["preset"] in OWN]
+        assert {row["preset"] for row in ours} == set(OWN)
+        for row in ours:
+            for threads, milliseconds in row["milliseconds"].items():
+                assert milliseconds <= 2 * papers[row["size"]][threads], row
+
+
+def test_standard_is_trained_in_less_than_five_minutes_on_a_gpu():
+    cells = [one for line in own_lines() if line.cell.row == "standard" for one in line.stored]
+    assert len(cells) >= 9
+    assert max(one.values["context"]["training_seconds"] for one in cells) < 300
+
+
 def section(heading: str) -> str:
     """The text below a heading of docs/findings.md that begins like this, up to the next, in one line."""
     (found,) = re.findall(rf"^#+ {re.escape(heading)}.*?\n(.*?)(?=^#|\Z)", FINDINGS, re.DOTALL | re.MULTILINE)
@@ -79,6 +99,7 @@ def test_findings_say_what_standard_covers():
 
 def test_findings_say_what_digits_gave():
     said = dict(re.findall(r"`(fast|small)` (\d+\.\d)", section("Ours on MNIST")))
+    assert set(said) == {"fast", "small"}
     for name, value in said.items():
         digits = [
             line.by_seed("image_AUROC").values()

@@ -25,7 +25,13 @@ from normbank.cli import app
 
 REPO = Path(__file__).resolve().parent.parent
 PACKAGE, TESTS, DOCS = REPO / "src" / "normbank", REPO / "tests", REPO / "docs"
-PAGES = [REPO / "README.md", REPO / "CHANGELOG.md", REPO / "bench" / "README.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [
+    REPO / "README.md",
+    REPO / "CHANGELOG.md",
+    REPO / "bench" / "README.md",
+    REPO / "bench" / "LOG.md",
+    *sorted(DOCS.glob("*.md")),
+]
 PLACEHOLDERS = {"COMMAND"}
 
 

@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -211,6 +213,20 @@ def test_memory_works_under_bf16_autocast(name):
     torch.testing.assert_close(inside.features.float(), exact.features, rtol=0.02, atol=0.02)
     assert from_bf16.features.shape == exact.features.shape
     assert torch.isfinite(from_bf16.features).all()
+
+
+def test_the_memory_that_the_documentation_adds_keeps_the_contract(monkeypatch):
+    page = (Path(__file__).parents[1] / "docs" / "extending.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    known: dict = {}
+    exec(compile(code, "extending.md", "exec", dont_inherit=True), known)
+    monkeypatch.setitem(MEMORIES, "mean", known["mean_memory"])
+    for mode in (True, False):
+        test_memory_answers_with_a_recall_of_the_querys_shape("mean", mode)
+    test_memory_treats_each_image_alone("mean")
+    test_memory_answers_the_same_twice_in_use("mean")
+    test_gradients_reach_the_parameters_and_the_query("mean")
+    test_memory_works_under_bf16_autocast("mean")
 
 
 def test_weights_keep_under_autocast_the_digits_that_bfloat16_lacks():

@@ -59,7 +59,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="print the ver
 @app.command(epilog="Example: normbank demo --out demo")
 def demo(
     out: Annotated[Path, typer.Option(help="folder for the data, the models and the reports")] = Path("demo"),
-    quick: Annotated[bool, typer.Option("--quick", help="one texture and few steps: a look in a minute")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="one texture and few steps")] = False,
 ) -> None:
     """Train, evaluate and report on photographs that come with scikit-image, defects drawn on held-out parts."""
     _prepare_for_training()

@@ -50,8 +50,9 @@ class Outputs(NamedTuple):
 class Prediction:
     """The verdict on one image; raw numbers, nothing clamped or rescaled.
 
-    `score` grows with the distance from normal. `threshold`, `p_value` in (0, 1] and `is_anomalous` (score > threshold)
-    are None where no normal images were held out. `anomaly_map` is float32 [S, S] at the model's size, >= 0.
+    `score` grows with the distance from normal. `threshold`, `p_value` in (0, 1] and `is_anomalous` (`score` is above
+    it, by more than rounding) are None where no normal images were held out. `anomaly_map` is float32 [S, S] at the
+    model's size, >= 0.
     """
 
     score: float

@@ -142,10 +142,11 @@ def _ours(name: str, widths: tuple[int, ...], head_width: int, steps: int, batch
 def standard() -> Config:
     """Ours, beyond the paper: half the paper's channels, made defects, a segmentation head, a bank of good images.
 
-    Source: docs/method.md, "Beyond the paper". Choices were made on defects made on held-out good images.
+    Source: docs/method.md, "Beyond the paper". Choices were made on defects made on held-out good images;
+    bench/README.md lists those that were not blind.
     Expected: MVTec bottle 99.9 / 99.0, transistor 99.8 / 97.5 (image / pixel AUROC, %; three seeds; bench/README.md).
-    Time: 1,000 steps of 20 images: under 3 minutes on an H200 that fifteen other trainings shared; `normbank train`
-    says beforehand how long that is on your machine.
+    Time: 1,000 steps of 20 images and the bank: under 3 minutes on an H200; `normbank train` says beforehand how long
+    the steps take on your machine.
     Command: normbank train mvtec_ad/bottle --out runs/bottle --preset standard
     """
     return _ours("standard", (32, 64, 128, 256, 256), head_width=32, steps=1000, batch_size=20)
@@ -154,20 +155,21 @@ def standard() -> Config:
 def small() -> Config:
     """Ours for two CPU cores: as `standard`, with a quarter of the paper's channels and of the training of `standard`.
 
-    Source: docs/method.md, "Beyond the paper". Choices were made on defects made on held-out good images.
+    Source: docs/method.md, "Beyond the paper". Choices were made on defects made on held-out good images;
+    bench/README.md lists those that were not blind.
     Expected: MVTec bottle 99.9 / 98.8, transistor 99.3 / 97.6 (image / pixel AUROC, %; three seeds; bench/README.md).
-    Time: 600 steps of 8 images, about 15 minutes on two CPU cores without bfloat16 and AVX-512; less on others.
+    Time: 600 steps of 8 images and the bank: 14 to 15 minutes on two CPU cores without bfloat16 and AVX-512.
     Command: normbank train mvtec_ad/bottle --out runs/bottle --preset small
     """
     return _ours("small", (16, 32, 64, 128, 128), head_width=16, steps=600, batch_size=8)
 
 
 def fast() -> Config:
-    """Ours in a minute: the bank of good images alone, beside a narrow autoencoder for the eye.
+    """Ours in a minute or two: the bank of good images alone, beside a narrow autoencoder for the eye.
 
     Source: docs/method.md, "Beyond the paper". The score is the bank's; the reconstruction is a sketch.
     Expected: MVTec bottle 99.7 / 98.2, transistor 98.0 / 97.0 (image / pixel AUROC, %; bench/README.md).
-    Time: 60 steps of 20 images, about a minute on two CPU cores without AVX-512, less on others.
+    Time: 60 steps of 20 images and the bank: 69 to 106 s on one CPU core without bfloat16 and AVX-512.
     Command: normbank train mvtec_ad/bottle --out runs/bottle --preset fast
     """
     return Config(
