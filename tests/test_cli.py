@@ -396,6 +396,7 @@ def mistakes(tmp_path, model, data):
         "a CSV below a file": (("predict", model, data, "--csv", file / "x.csv"), "file.txt/x.csv' cannot be written"),
         "a full disk for rows": (("predict", model, data, "--csv", "/dev/full"), "'/dev/full' cannot be written: No"),
         "rows to a minus": (("predict", model, data, "--csv", "-"), "expected a file, got '-'. Without --csv and"),
+        "figures to a minus": (("evaluate", model, data, "--json", "-"), "--json: expected a file, got '-'"),
         "maps in a file": (("predict", model, data, "--maps", file), "cannot be made: File exists. Name another"),
         "overlays below a file": (("predict", model, data, "--overlays", file / "x"), "cannot be made: Not a dir"),
         "an export into a file": (("export", model, "--out", file), "model.onnx' cannot be written"),
@@ -687,7 +688,10 @@ def test_paths_need_no_standard_input(tiny_model, tmp_path):
 
 def test_no_names_at_all_are_no_error(tiny_model):
     process = separate("predict", tiny_model, stdin=subprocess.DEVNULL)
-    assert process.communicate(timeout=30) == ("", "0 scored, 0 anomalous, 0 could not be used\n")
+    assert process.communicate(timeout=30) == (
+        "",
+        "0 scored, 0 anomalous, 0 could not be used\nnothing to score: no name came on standard input\n",
+    )
     assert process.returncode == 0
 
 

@@ -99,6 +99,15 @@ def test_the_fate_of_every_hostile_file(hostile):
     assert came == fates
 
 
+@pytest.mark.parametrize("begin", [b"II*\0", b"MM\0*"])
+def test_a_tiff_that_is_not_read_is_called_one(tmp_path, begin):
+    path = tmp_path / "odd.tif"
+    path.write_bytes(begin + b"\0" * 40)
+    for look in (read, probe):
+        with pytest.raises(ImageError, match=r"is a TIFF that is damaged, or of a layout that is not read \(expected "):
+            look(path)
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [

@@ -151,6 +151,8 @@ def predict(
     with interruptible("What was scored so far is written."):
         tally = score_all(detector, targets, outlets, strict=strict, show=show, batch_size=batch)
     note(f"{tally.scored} scored, {tally.anomalous} anomalous, {tally.broken} could not be used")
+    if not (tally.scored or tally.broken):
+        note("nothing to score: no name came on standard input")
     if tally.broken and not tally.scored:
         raise UserError("none of the files could be scored; the reasons stand above.")
     if fail_on_anomaly and tally.anomalous:

@@ -94,7 +94,7 @@ def decode(content: bytes, name: str) -> Pixels:
     except ImageError:
         raise
     except Exception as error:  # Pillow's readers raise almost anything on damaged files
-        raise ImageError(name, _why(error)) from None
+        raise ImageError(name, _why(error, content)) from None
 
 
 def probe(path: str | Path, frame: int | None = None) -> tuple[int, int]:
@@ -112,7 +112,7 @@ def probe(path: str | Path, frame: int | None = None) -> tuple[int, int]:
     except ImageError:
         raise
     except Exception as error:
-        raise ImageError(str(path), _why(error)) from None
+        raise ImageError(str(path), _why(error, read_bytes(Path(path)))) from None
 
 
 def stored_size(path: str | Path, frame: int | None = None) -> tuple[int, int] | None:
@@ -212,9 +212,12 @@ def reduced(pixels: Pixels, by: int) -> Pixels:
     return small
 
 
-def _why(error: Exception) -> str:
-    """Pillow's reason, without the addresses of its buffers."""
+def _why(error: Exception, content: bytes) -> str:
+    """Pillow's reason, without the addresses of its buffers; `content` begins as the file does."""
     if isinstance(error, UnidentifiedImageError):
+        if content.startswith((b"II*\0", b"MM\0*")):
+            told = "expected grey or colour of 8 or 16 bits, unsigned: save it so, or as PNG"
+            return f"is a TIFF that is damaged, or of a layout that is not read ({told})"
         return "is not an image of a known format (PNG, JPEG, BMP, most of TIFF, WebP), whatever its name says"
     if isinstance(error, MemoryError):
         return "takes more memory to decode than there is"

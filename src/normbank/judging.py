@@ -42,6 +42,8 @@ def judge(
     quiet: bool = False,
 ) -> Iterator[str]:
     """Evaluate, write what was asked for, and tell the result in lines. BundleError where a file cannot be written."""
+    if str(json_file) == "-":
+        raise UserError(problem("--json", expected="a file", came="'-'", do="Name one."))
     if json_file and report and os.path.realpath(json_file) == os.path.realpath(report / "index.html"):
         do, came = "Name another for one of them.", f"{str(json_file)!r} for both"
         raise UserError(problem("--json and --report", expected="two files", came=came, do=do))
