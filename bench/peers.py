@@ -44,6 +44,7 @@ class Peer:
         """What the weights cost in licence and channels, and what its seconds count."""
         notes, backbone = self.values["notes"], self.values["backbone"]
         told = "; ".join(str(notes[name]).rstrip(".") for name in ("licence", "channels"))
+        told += f". It learnt from {str(notes['training']).rstrip('.')}"
         return f"{self.name} stands on {backbone['name']}. {told}. Its seconds: {notes['seconds']}."
 
 

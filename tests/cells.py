@@ -63,7 +63,12 @@ def put_peer(folder: Path, data: str = "bottle", **values: Any) -> Path:
         "size": 128,
         "backbone": {"name": "a_network", "weights": "ImageNet"},
         "machine": {"processor": "a processor"},
-        "notes": {"licence": "research only", "channels": "takes three", "seconds": "by the clock"},
+        "notes": {
+            "licence": "research only",
+            "channels": "takes three",
+            "training": "all images",
+            "seconds": "by the clock",
+        },
         **values,
     }
     folder.mkdir(parents=True, exist_ok=True)

@@ -284,7 +284,7 @@ def test_who_is_ahead_is_said_by_the_figures_that_are_shown(compared):
         "PaDiM, 128 px is ahead of `small` on bottle: image AUROC, light shifted (98.0 against 97.0).",
         "On digits `small` is not as it comes: data.size 32, model.widths 16,32,64, model.memory_levels 3, "
         "model.partitions 1,1,1, model.items 150,200,200, train.batch_size 64.",
-        "PaDiM stands on a_network. research only; takes three. Its seconds: by the clock.",
+        "PaDiM stands on a_network. research only; takes three. It learnt from all images. Its seconds: by the clock.",
     ]
 
 
