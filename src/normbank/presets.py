@@ -158,7 +158,8 @@ def small() -> Config:
     Source: docs/method.md, "Beyond the paper". Choices were made on defects made on held-out good images;
     bench/README.md lists those that were not blind.
     Expected: MVTec bottle 99.9 / 98.8, transistor 99.3 / 97.6 (image / pixel AUROC, %; three seeds; bench/README.md).
-    Time: 600 steps of 8 images and the bank: 14 to 15 minutes on two CPU cores without bfloat16 and AVX-512.
+    Time: 600 steps of 8 images and the bank: 14 to 15 minutes on two CPU cores without bfloat16 and AVX-512,
+    5 with them.
     Command: normbank train mvtec_ad/bottle --out runs/bottle --preset small
     """
     return _ours("small", (16, 32, 64, 128, 128), head_width=16, steps=600, batch_size=8)
