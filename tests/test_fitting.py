@@ -28,7 +28,7 @@ from normbank.data.splits import contents_of
 from normbank.errors import BundleError, DataError, ParityError, TrainingError, UserError
 from normbank.export import weights_of
 from normbank.fitting import CHECKPOINT_FILE, MODEL_FILE, RUN_FILE, fit, prepare
-from normbank.identity import OtherRunError
+from normbank.identity import OtherRunError, images_record
 from normbank.model.network import build
 from normbank.presets import preset
 
@@ -314,6 +314,9 @@ def test_one_picture_in_two_files_is_a_copy_too(tmp_path: Path) -> None:
     assert any(remark.startswith("20 of the 40 good images are exact copies") for remark in prepared.remarks)
     assert not set(contents_of(prepared.train.pixels)) & set(contents_of(prepared.held_out.pixels))
     assert (len(prepared.train.pixels), len(prepared.held_out.pixels)) == (20, 10)
+    assert len(prepared.copies.pixels) == 10
+    seen = images_record(prepared.train, prepared.held_out, prepared.copies)["seen"]
+    assert len(seen) == len(set(seen)) == 40  # none of them is news to a test
 
 
 def test_broken_files_are_skipped_told_and_recorded(

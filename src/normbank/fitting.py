@@ -60,7 +60,8 @@ MEASURED = 50  # steps left, above which it is worth measuring how long one take
 class Prepared:
     """The images of a run: to train on, held out, the words one should read about them, and how many are for testing.
 
-    `tested` counts the good images that our split, not the user, left for testing.
+    `tested` counts the good images that our split, not the user, left for testing. `copies` are those of held-out
+    images: neither trained on nor held out, and no news to a test.
     """
 
     spec: ImageSpec
@@ -68,6 +69,7 @@ class Prepared:
     held_out: Loaded
     remarks: tuple[str, ...]
     tested: int
+    copies: Loaded
 
 
 def fit(
@@ -94,7 +96,7 @@ def fit(
     prepared = prepare(config, dataset, strict=strict, cache=cache, quiet=quiet)
     for remark in prepared.remarks:
         _say(remark, quiet)
-    identity = identity_of(config.model_dump(mode="json"), images_record(prepared.train, prepared.held_out))
+    identity = identity_of(config.model_dump(mode="json"), _images(prepared))
     _make_writable(out)
     with machine.alone_in(out) as free:
         if not free:
@@ -131,6 +133,10 @@ def _train(
     return finish(config, dataset, prepared, trained, shares, out)
 
 
+def _images(prepared: Prepared) -> dict[str, Any]:
+    return images_record(prepared.train, prepared.held_out, prepared.copies)
+
+
 def prepare(
     config: Config, dataset: Dataset, *, strict: bool = False, cache: Cache | None = None, quiet: bool = True
 ) -> Prepared:
@@ -157,7 +163,8 @@ def prepare(
     copies = len(contents) - len(set(contents))
     remarks = (*_remarks(loaded, dataset, copies), *_remarks_on_use(loaded, len(chosen), len(kept)), *advice)
     tested = sum(sample.label == 0 for sample in dataset.test) if dataset.split_is_ours else 0
-    return Prepared(spec, train, _part(loaded, kept), remarks, tested)
+    rest = sorted({*range(len(contents))} - {*chosen, *kept})
+    return Prepared(spec, train, _part(loaded, kept), remarks, tested, _part(loaded, rest))
 
 
 def _hold_out(loaded: Loaded, contents: Sequence[str], config: Config) -> tuple[list[int], list[int]]:
@@ -365,7 +372,7 @@ def _record(config: Config, dataset: Dataset, prepared: Prepared, trained: Train
         "data": {
             "name": dataset.name,
             "format": dataset.format,
-            **images_record(prepared.train, prepared.held_out),
+            **_images(prepared),
             "trained_on": len(prepared.train.samples),
             "held_out": [below(sample.name, dataset.root) for sample in prepared.held_out.samples],
             "skipped": [[name, reason] for name, reason in (*dataset.skipped, *prepared.train.skipped)],
