@@ -447,10 +447,11 @@ def test_an_image_or_a_model_is_not_written_over(detector, folder, tiny_model, o
 
 
 def test_a_table_of_ones_own_that_begins_like_ours_is_kept(detector, folder, tmp_path):
-    more, labels = tmp_path / "more.csv", tmp_path / "labels.jsonl"
+    more, labels, numbers = (tmp_path / name for name in ("more.csv", "labels.jsonl", "numbers.jsonl"))
+    numbers.write_text("5\n", encoding="utf-8")
     more.write_bytes(",".join((*COLUMNS, "comment")).encode() + b"\r\n")
     labels.write_text('{"path": "a.png", "label": 1}\n', encoding="utf-8")
-    for outlets in (Outlets(csv=more), Outlets(jsonl=labels)):
+    for outlets in (Outlets(csv=more), Outlets(jsonl=labels), Outlets(jsonl=numbers)):
         with pytest.raises(UserError, match="expected a new file, or earlier results of this kind"):
             score_all(detector, [], outlets)
 

@@ -187,7 +187,8 @@ def _first_row(path: Path | None) -> bytes:
         if path and path.is_file():
             with path.open("rb") as file:
                 line = file.readline(_LONGEST_ROW)
-            return line if tuple(json.loads(line)) == COLUMNS else b""
+            row = json.loads(line)
+            return line if isinstance(row, dict) and tuple(row) == COLUMNS else b""
     return b""
 
 
@@ -263,28 +264,24 @@ class _Table:
     """
 
     def __init__(self, path: Path, stack: ExitStack, header: str = "") -> None:
-        self.path, self.header, self.begun = path, header, False
+        self.path, self.header = path, header
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.file: IO[str] = path.open("a", encoding="utf-8", errors="surrogateescape", newline="")
-            self.kept = stat.S_ISREG(os.fstat(self.file.fileno()).st_mode) and path.stat().st_size > 0
+            found = os.fstat(self.file.fileno())
         except OSError as error:
             raise self._failed(error) from None
         stack.callback(self._close)
-        if not self.kept:
-            self._begin()
-
-    def _begin(self) -> None:
-        self.begun = True
-        if self.kept:
-            self.file.truncate(0)
-        if self.header:
-            self.write(self.header)
+        self.is_earlier = stat.S_ISREG(found.st_mode) and found.st_size > 0
+        if header and not self.is_earlier:
+            self.write(header)
 
     def write(self, line: str) -> None:
         try:
-            if not self.begun:
-                self._begin()
+            if self.is_earlier:
+                self.file.truncate(0)
+                self.file.write(self.header)
+                self.is_earlier = False
             self.file.write(line)
             self.file.flush()
         except BrokenPipeError:
