@@ -314,7 +314,7 @@ def test_one_picture_in_two_files_is_a_copy_too(tmp_path: Path) -> None:
     assert any(remark.startswith("20 of the 40 good images are exact copies") for remark in prepared.remarks)
     assert not set(contents_of(prepared.train.pixels)) & set(contents_of(prepared.held_out.pixels))
     assert (len(prepared.train.pixels), len(prepared.held_out.pixels)) == (20, 10)
-    assert len(prepared.copies.pixels) == 10
+    assert len(prepared.copies) == 10
     seen = images_record(prepared.train, prepared.held_out, prepared.copies)["seen"]
     assert len(seen) == len(set(seen)) == 40  # none of them is news to a test
 

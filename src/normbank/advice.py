@@ -266,7 +266,7 @@ def plan(config: Config, outlook: Outlook, out: Path) -> str:
         "steps": f"{known.steps} of {known.batch_size} images{went_before}; preset {config.preset or 'of your own'}",
         "memory": _memory(config),
         "defects": _defects(config),
-        "bank": "the good images themselves, after the steps" if config.model.bank or config.model.patches else "",
+        "bank": "the good images themselves, after the steps" if config.model.bank else "",
         "score": _score(config.score),
         "mirrors": f"{' and '.join(outlook.mirrors) or 'none'} ({known.flips})" if known.flips != "none" else "",
         "device": f"{outlook.device}, {_count(outlook.threads, 'thread')}, precision {outlook.precision}",
@@ -319,8 +319,7 @@ def _time(left: int, seconds_per_step: float | None, config: Config) -> str:
     if seconds_per_step is None:
         return f"not measured for {_count(left, 'step')}"
     whole = _duration(left * seconds_per_step)
-    has_bank = config.model.bank or config.model.patches
-    rest = "the bank and the file come" if has_bank else "the file comes"
+    rest = "the bank and the file come" if config.model.bank else "the file comes"
     return f"about {whole} for {_count(left, 'step')} of {seconds_per_step:.2g} s (measured); {rest} on top"
 
 

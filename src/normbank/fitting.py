@@ -60,8 +60,8 @@ MEASURED = 50  # steps left, above which it is worth measuring how long one take
 class Prepared:
     """The images of a run: to train on, held out, the words one should read about them, and how many are for testing.
 
-    `tested` counts the good images that our split, not the user, left for testing. `copies` are those of held-out
-    images: neither trained on nor held out, and no news to a test.
+    `tested` counts the good images that our split, not the user, left for testing. `copies` are the digests of
+    those of held-out images: neither trained on nor held out, and no news to a test.
     """
 
     spec: ImageSpec
@@ -69,7 +69,7 @@ class Prepared:
     held_out: Loaded
     remarks: tuple[str, ...]
     tested: int
-    copies: Loaded
+    copies: tuple[str, ...]
 
 
 def fit(
@@ -163,8 +163,10 @@ def prepare(
     copies = len(contents) - len(set(contents))
     remarks = (*_remarks(loaded, dataset, copies), *_remarks_on_use(loaded, len(chosen), len(kept)), *advice)
     tested = sum(sample.label == 0 for sample in dataset.test) if dataset.split_is_ours else 0
-    rest = sorted({*range(len(contents))} - {*chosen, *kept})
-    return Prepared(spec, train, _part(loaded, kept), remarks, tested, _part(loaded, rest))
+    rest = {*range(len(contents))} - {*chosen, *kept}
+    return Prepared(
+        spec, train, _part(loaded, kept), remarks, tested, tuple(loaded.digests[place] for place in sorted(rest))
+    )
 
 
 def _hold_out(loaded: Loaded, contents: Sequence[str], config: Config) -> tuple[list[int], list[int]]:

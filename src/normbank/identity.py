@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .config import GROUPS, completed
@@ -32,13 +32,13 @@ def identity_of(settings: dict[str, Any], images: Mapping[str, Any]) -> Identity
     return {**told, "fingerprint of the images": seen[:12], "fingerprint of those trained on": trained_on}
 
 
-def images_record(train: Loaded, held_out: Loaded, copies: Loaded) -> dict[str, Any]:
+def images_record(train: Loaded, held_out: Loaded, copies: Sequence[str]) -> dict[str, Any]:
     """The images by their content: those trained on as one fingerprint, all that were seen one by one.
 
-    `copies` are of held-out images: seen, where their files hold other bytes than those.
+    `copies` are the digests of copies of held-out images: seen, where their files hold other bytes than those.
     """
     seen = [digest[:16] for part in (train, held_out) for digest in part.digests]
-    seen = sorted([*seen, *{digest[:16] for digest in copies.digests} - {*seen}])
+    seen = sorted([*seen, *{digest[:16] for digest in copies} - {*seen}])
     digests = {sample.name: digest for sample, digest in zip(train.samples, train.digests, strict=True)}
     return {"fingerprint": fingerprint(train.samples, digests), "seen": seen}
 

@@ -71,12 +71,13 @@ def read(path: str | Path, frame: int | None = None) -> Pixels:
     return decode(read_bytes(path), str(path))
 
 
-def read_bytes(path: Path) -> bytes:
-    """The bytes of a file; ImageError where it is not a plain file, cannot be read or is empty."""
+def read_bytes(path: Path, most: int = -1) -> bytes:
+    """The bytes of a file, `most` of them unless below 0; ImageError where it is none, cannot be read or is empty."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would wait for ever
             raise ImageError(str(path), "is not a plain file")
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(most)
     except OSError as error:
         raise ImageError(str(path), f"cannot be read: {error.strerror or error}") from None
     if not content:
@@ -112,7 +113,7 @@ def probe(path: str | Path, frame: int | None = None) -> tuple[int, int]:
     except ImageError:
         raise
     except Exception as error:
-        raise ImageError(str(path), _why(error, read_bytes(Path(path)))) from None
+        raise ImageError(str(path), _why(error, read_bytes(Path(path), 4))) from None
 
 
 def stored_size(path: str | Path, frame: int | None = None) -> tuple[int, int] | None:
