@@ -160,6 +160,23 @@ def test_a_generator_is_for_stream_and_a_pillow_image_no_array(detector):
             detector.predict(source)
 
 
+@pytest.mark.parametrize(
+    ("spoil", "came"),
+    [
+        (lambda batch: batch[0], r"shape \(32, 32, 3\) of uint8"),
+        (lambda batch: batch[:0], r"shape \(0, 32, 32, 3\) of uint8"),
+        (lambda batch: batch[:, :16], r"shape \(8, 16, 32, 3\) of uint8"),
+        (lambda batch: batch[..., :1], r"shape \(8, 32, 32, 1\) of uint8"),
+        (lambda batch: batch / 255, r"shape \(8, 32, 32, 3\) of float64"),
+    ],
+)
+@pytest.mark.parametrize("use", ["judge", "run", "parts"])
+def test_what_is_no_batch_of_the_models_is_named(detector, woven, use, spoil, came):
+    told = rf"^'array': expected a batch of one or more, N, 32, 32, 3, of uint8, got {came}; `images\.load` makes"
+    with pytest.raises(ImageError, match=told):
+        getattr(detector, use)(spoil(np.stack(woven)))
+
+
 def test_one_map_that_is_kept_keeps_no_batch(detector):
     found = detector.predict([weave(1), weave(2)])
     assert all(one.anomaly_map.base is None for one in found)

@@ -298,6 +298,21 @@ def test_names_in_the_json_are_relative_to_the_folder_of_a_table(detector, data)
     assert [name for name, _ in values["skipped"]] == ["test/good/000.png"]
 
 
+def test_a_mask_of_a_good_image_marks_nothing_or_is_told(detector, data):
+    spot, black = "ground_truth/spot/000_mask.png", "black.png"
+    save(data / black, np.zeros((64, 64), np.uint8))
+    rows = ["test/good/000.png,0,test,", f"test/good/001.png,0,test,{black}", f"test/spot/000.png,1,test,{spot}"]
+    (data / "all.csv").write_text("\n".join(["image_path,label_index,split,mask_path", *rows]))
+    whole = judged(detector, data / "all.csv")
+    assert whole.skipped == ()
+    (data / "all.csv").write_text("\n".join(["image_path,label_index,split,mask_path", rows[0] + spot, *rows[1:]]))
+    found = judged(detector, data / "all.csv")
+    ((path, reason),) = found.skipped
+    assert Path(path).relative_to(data).as_posix() == spot
+    assert reason == f"marks pixels of '{data}/test/good/000.png', which is labelled good (the mask is passed over)"
+    assert found.metrics == whole.metrics
+
+
 def test_a_broken_mask_is_told_and_strict_stops_at_it(detector, data):
     (data / "ground_truth" / "spot" / "001_mask.png").write_text("no picture")
     found = judged(detector, data)

@@ -297,7 +297,7 @@ def test_a_colour_term_of_grey_images_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [MODEL_FILE, RUN_FILE, CHECKPOINT_FILE])
 def test_a_folder_in_a_files_place_is_told_before_training(tmp_path: Path, cheap: Cheap, name: str) -> None:
     (tmp_path / "run" / name).mkdir(parents=True)
-    with pytest.raises(TrainingError, match=f"{name}': expected no such folder, a file is to go there"):
+    with pytest.raises(BundleError, match=f"{name}' cannot be written: it is a folder"):
         cheap(good(tmp_path / "data", 12), tmp_path / "run", overwrite=True)
 
 
@@ -755,19 +755,19 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path, cheap: Che
     (tmp_path / "file").touch()
     with pytest.raises(TrainingError, match=r"file': expected a folder, got a file"):
         cheap(dataset, tmp_path / "file")
-    with pytest.raises(TrainingError, match=r"file.run' cannot be written to: Not a directory"):
+    with pytest.raises(BundleError, match=r"file.run.model\.nbk' cannot be written: Not a directory"):
         cheap(dataset, tmp_path / "file" / "run")
 
 
 def test_a_folder_without_room_is_told_before_training(
     tmp_path: Path, cheap: Cheap, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(**_: object) -> None:
+    def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     no_training(monkeypatch)
-    monkeypatch.setattr(fitting.tempfile, "TemporaryFile", full)
-    with pytest.raises(TrainingError, match=r"cannot be written to: No space left on device\."):
+    monkeypatch.setattr(Path, "touch", full)
+    with pytest.raises(BundleError, match=r"model\.nbk' cannot be written: No space left on device\."):
         cheap(good(tmp_path / "data", 12), tmp_path / "run")
 
 

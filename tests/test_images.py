@@ -277,6 +277,19 @@ def test_channels_that_cannot_be_read_are_not_passed_over(tmp_path, channels, ex
             reading(tmp_path / "many.tif")
 
 
+@pytest.mark.parametrize("depth", [np.int8, np.uint8])
+def test_the_sign_of_a_tiff_is_not_passed_over(tmp_path, depth):
+    values = np.arange(-32, 32, dtype=np.int8).view(depth).reshape(8, 8)
+    picture = Image.fromarray(values.view(np.uint8))
+    picture.save(tmp_path / "a.tif", tiffinfo={339: 2 if depth is np.int8 else 1})
+    for reading in (read, probe):
+        if depth is np.uint8:
+            reading(tmp_path / "a.tif")
+        else:
+            with pytest.raises(ImageError, match=r"a\.tif': holds signed values of 8 bits, which are not read\. Save"):
+                reading(tmp_path / "a.tif")
+
+
 @pytest.mark.parametrize("extra", [1, 2])
 def test_the_alpha_of_a_tiff_is_no_channel(extra):
     assert decode(tiff_of(4, extra), "alpha.tif").shape == (8, 8, 3)

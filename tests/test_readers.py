@@ -462,7 +462,7 @@ def test_table_by_hand(tmp_path: Path) -> None:
     assert (dataset.name, dataset.format, dataset.split_is_ours) == ("parts", "csv", False)
     assert dataset.train == (Sample(f"{root}/b.png", 0, "good"),)
     assert dataset.test == (
-        Sample(f"{root}/a.png", 0, "good"),
+        Sample(f"{root}/a.png", 0, "good", f"{root}/m/c.png"),
         Sample(f"{root}/sub/c.png", 1, "defect", f"{root}/m/c.png"),
     )
 

@@ -112,8 +112,11 @@ class Detector:
         yield from self._judge_all(waiting)
 
     def run(self, pixels: Pixels) -> Outputs:
-        """The graph on a batch [N, S, S, C] as `images.load` makes them; of large images a few at a time."""
-        found = [self._session.run(OUTPUTS, {"image": some}) for some in portions(pixels)]
+        """The graph on a batch [N, S, S, C] as `images.load` makes them; of large images a few at a time.
+
+        ImageError where it is no such batch.
+        """
+        found = [self._session.run(OUTPUTS, {"image": some}) for some in self._portions(pixels)]
         scores, maps, reconstructions = (np.concatenate(each) for each in zip(*found, strict=True))
         return Outputs(scores, maps[:, 0], reconstructions)
 
@@ -126,13 +129,23 @@ class Detector:
         """What the anomaly maps of a batch [N, S, S, C] are made of: for each of `score.parts` its map [N, S, S], >= 0.
 
         Each has its weight in it: their sum is the map before smoothing and the histogram step. BundleError unless
-        `has_parts`.
+        `has_parts`, ImageError where it is no such batch.
         """
         if not self.has_parts:
             came, do = "one made before there was that output", "Train or export it again with this version."
             raise BundleError(problem("detector", expected="a graph that gives 'parts'", came=came, do=do))
-        found = np.concatenate([self._session.run([PARTS_OUTPUT], {"image": some})[0] for some in portions(pixels)])
+        each = [self._session.run([PARTS_OUTPUT], {"image": some})[0] for some in self._portions(pixels)]
+        found = np.concatenate(each)
         return dict(zip(self.manifest["settings"]["score"]["parts"], np.moveaxis(found, 1, 0), strict=True))
+
+    def _portions(self, pixels: Pixels) -> list[Pixels]:
+        spec = self.spec
+        square = (spec.size, spec.size, spec.channels)
+        if pixels.ndim != 4 or len(pixels) == 0 or pixels.shape[1:] != square or pixels.dtype != spec.dtype:
+            expected = f"a batch of one or more, {', '.join(map(str, ('N', *square)))}, of uint{spec.bits}"
+            came = f"shape {pixels.shape} of {pixels.dtype}; `images.load` makes each image so"
+            raise ImageError("array", f"expected {expected}, got {came}")
+        return portions(pixels)
 
     def _load(self, source: Source) -> Pixels | ImageError:
         if not isinstance(source, (str, Path, np.ndarray)):
@@ -151,7 +164,7 @@ class Detector:
             yield item if isinstance(item, ImageError) else next(verdicts)
 
     def judge(self, pixels: Pixels) -> list[Prediction]:
-        """Verdicts on a batch [N, S, S, C] that is already as the model takes it."""
+        """Verdicts on a batch [N, S, S, C] that is already as the model takes it; ImageError where it is not."""
         outputs = self.run(pixels)
         return [self._verdict(float(s), m) for s, m in zip(outputs.scores, outputs.anomaly_maps, strict=True)]
 

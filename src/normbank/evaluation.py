@@ -98,16 +98,17 @@ class _Gathered:
         """Whether training has not seen it; says where labels contradict each other, or training."""
         first = self.by_content.setdefault(digest, sample)
         if first.label != sample.label:
-            self._tell(sample, f"is the same image as {first.name!r}, which has the other label")
+            self.tell(sample.name, f"is the same image as {first.name!r}, which has the other label")
         if digest[:16] not in seen:
             return True
         self.left_out += 1
         if sample.label:
-            self._tell(sample, "is labelled anomalous, and was learnt as good (left out)")
+            self.tell(sample.name, "is labelled anomalous, and was learnt as good (left out)")
         return False
 
-    def _tell(self, sample: Sample, reason: str) -> None:
-        self.skipped.append(Skipped(sample.name, reason))
+    def tell(self, path: str, reason: str) -> None:
+        """What is listed with the skipped files, though its image may be scored."""
+        self.skipped.append(Skipped(path, reason))
 
 
 def evaluate(
@@ -182,25 +183,31 @@ def _score(detector: Detector, batch: list[tuple[Sample, Pixels]], found: _Gathe
 
 
 def _mask(sample: Sample, detector: Detector, found: _Gathered, strict: bool) -> Masks | None:
-    """The ground truth at the model's size; None where no pixel of a defective image is marked at that size."""
+    """The ground truth at the model's size; None where no pixel of a defective image is marked at that size.
+
+    A good image has no defective pixel, whatever its mask says: that the two contradict each other is told.
+    """
     size = detector.spec.size
+    mask = _read_mask(sample, detector, found, strict) if sample.mask else None
     if sample.label == 0:
+        if mask is not None and mask.any():
+            said = f"marks pixels of {sample.name!r}, which is labelled good (the mask is passed over)"
+            found.tell(str(sample.mask), said)
         return np.zeros((size, size), bool)
-    if sample.mask is None:
+    if mask is not None and not mask.any():
+        found.tell(str(sample.mask), f"marks no pixel at {size} x {size} (the image is scored, its pixels are not)")
         return None
+    return mask
+
+
+def _read_mask(sample: Sample, detector: Detector, found: _Gathered, strict: bool) -> Masks | None:
     try:
-        mask = images.read_mask(sample.mask, size, detector.spec.fit, sample.path)
+        return images.read_mask(str(sample.mask), detector.spec.size, detector.spec.fit, sample.path)
     except ImageError as error:
         if strict:
             raise
-        found.skipped.append(Skipped(sample.mask, f"{error.reason} (the image is scored, its pixels are not)"))
+        found.tell(str(sample.mask), f"{error.reason} (the image is scored, its pixels are not)")
         return None
-    if not mask.any():
-        found.skipped.append(
-            Skipped(sample.mask, f"marks no pixel at {size} x {size} (the image is scored, its pixels are not)")
-        )
-        return None
-    return mask
 
 
 def _measure(detector: Detector, dataset: Dataset, found: _Gathered, seconds: float) -> Evaluation:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ import torch
 
 from . import machine, timing
 from .advice import Outlook, advise, on_folders, plan
-from .bundle import read_bundle, write_atomically, write_bundle
+from .bundle import ensure_writable, read_bundle, write_atomically, write_bundle
 from .calibration import Calibration
 from .config import Config
 from .data.cache import Cache, open_cache
@@ -97,7 +96,8 @@ def fit(
     for remark in prepared.remarks:
         _say(remark, quiet)
     identity = identity_of(config.model_dump(mode="json"), _images(prepared))
-    _make_writable(out)
+    for name in (MODEL_FILE, RUN_FILE, CHECKPOINT_FILE):
+        ensure_writable(out / name)
     with machine.alone_in(out) as free:
         if not free:
             do = "Wait for it, end it, or name another folder."
@@ -205,20 +205,6 @@ def _check_target(out: Path, resume: bool, overwrite: bool) -> None:
         )
     if not (overwrite or (out / MODEL_FILE).exists() or _is_replaced(out)):
         ensure_no_loss(out / RUN_FILE, RUN_START)
-
-
-def _make_writable(out: Path) -> None:
-    """Known before hours of training rather than after."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=out).close()
-    except OSError as error:
-        raise TrainingError(
-            f"--out {str(out)!r} cannot be written to: {error.strerror or error}. Name another folder."
-        ) from None
-    for name in (MODEL_FILE, RUN_FILE, CHECKPOINT_FILE):
-        if (out / name).is_dir():
-            raise TrainingError(f"{str(out / name)!r}: expected no such folder, a file is to go there. Move it away.")
 
 
 def _is_finished(out: Path) -> bool:

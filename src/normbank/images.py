@@ -26,7 +26,9 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".npy")
 LABELS = 64  # largest value of a mask that is taken to number kinds of defects
 MAX_PIXELS = 178_000_000  # just below where Pillow refuses on its own
 _PILLOWS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # of its formats: others may start programs of the system
-_WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _SAMPLES, _PLANAR = 256, 257, 258, 262, 277, 284  # tags of TIFF
+# Tags of TIFF, and what the last of them is of signed values.
+_WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _SAMPLES, _PLANAR, _FORMAT = 256, 257, 258, 262, 277, 284, 339
+_SIGNED = 2
 _SCAN = 8192  # pixels along the longer side, to which a strip is reduced whose square would fill the memory
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601, as Pillow's mode L
 
@@ -249,11 +251,13 @@ def _check_size(width: int, height: int, name: str) -> None:
 def _check_samples(image: Image.Image, name: str) -> None:
     """What of a TIFF would be lost unsaid, or read wrongly.
 
-    Pillow passes over channels that are neither colour nor alpha; OpenCV takes the values of channels that are stored
-    one after another for those of pixels.
+    Pillow passes over channels that are neither colour nor alpha, and over the sign of 8 bits; OpenCV takes the values
+    of channels that are stored one after another for those of pixels.
     """
     tags = getattr(image, "tag_v2", {})
     held = tags.get(_SAMPLES, 0)
+    if _SIGNED in tags.get(_FORMAT, ()) and max(tags.get(_BITS, (8,))) <= 8:
+        raise ImageError(name, "holds signed values of 8 bits, which are not read. Save it with values of 0..255")
     if held > 1 and tags.get(_PLANAR) == 2 and max(tags.get(_BITS, (8,))) > 8:
         do = f"Save it as .npy (height x width x {held}), or as a TIFF whose channels stand side by side (contiguous)"
         raise ImageError(name, f"holds {held} deep channels, each in a plane of its own, which is not read. {do}")

@@ -136,8 +136,7 @@ def _sample(row: _Row) -> Sample:
     image = _file(row, "image_path")
     if image is None:
         raise row.error("image_path", "the path of an image", "nothing", "Fill it in, or remove the line.")
-    mask = _file(row, "mask_path")
-    return Sample(image, label, _kind(row, label), mask=mask if label else None)
+    return Sample(image, label, _kind(row, label), mask=_file(row, "mask_path"))
 
 
 def _label(row: _Row) -> int:
