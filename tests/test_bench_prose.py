@@ -66,9 +66,10 @@ def test_ours_score_in_at_most_twice_the_time_of_the_papers_method():
 
 
 def test_standard_is_trained_in_less_than_five_minutes_on_a_gpu():
-    cells = [one for line in own_lines() if line.cell.row == "standard" for one in line.stored]
-    assert len(cells) >= 9
-    assert max(one.values["context"]["training_seconds"] for one in cells) < 300
+    known = [one.values["context"] for line in own_lines() if line.cell.row == "standard" for one in line.stored]
+    on_gpu = [one["training_seconds"] for one in known if one["training_device"].startswith("NVIDIA")]
+    assert len(on_gpu) >= 9
+    assert max(on_gpu) < 300
 
 
 def section(heading: str) -> str:
@@ -98,8 +99,8 @@ def test_findings_say_what_standard_covers():
 
 
 def test_findings_say_what_digits_gave():
-    said = dict(re.findall(r"`(fast|small)` (\d+\.\d)", section("Ours on MNIST")))
-    assert set(said) == {"fast", "small"}
+    said = dict(re.findall(r"`(fast|small|standard)` (\d+\.\d)", section("Ours on MNIST")))
+    assert set(said) == set(OWN)
     for name, value in said.items():
         digits = [
             line.by_seed("image_AUROC").values()

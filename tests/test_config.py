@@ -335,6 +335,14 @@ MISFITS = {  # settings that each are possible, and not together
         {"score.parts": "head"},
         "score.parts: expected model.head_width above 0 for the part 'head', got 0",
     ),
+    "a product without its head": (
+        {"model.bank": 1000, "score.parts": "marked"},
+        "score.parts: expected model.head_width above 0 for the part 'marked', got 0",
+    ),
+    "a product without its bank": (
+        {**HEAD, "score.parts": "marked"},
+        "score.parts: expected model.bank above 0 for the part 'marked', got 0",
+    ),
     "a part without its critic": (
         {"score.parts": "latent"},
         "score.parts: expected model.critic_width above 0 for the part 'latent', got 0",

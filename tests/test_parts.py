@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -18,7 +19,7 @@ from normbank.export import DetectorGraph
 from normbank.images import ImageSpec
 from normbank.model.memory import NoMemory, Recall
 from normbank.model.network import Network, build
-from normbank.model.parts import PARTS, View, head_probability, latent_distance, memory_distance
+from normbank.model.parts import PARTS, View, latent_distance, memory_distance
 from normbank.model.unet import Reading
 from normbank.settings import Part
 
@@ -179,7 +180,7 @@ def test_head_probability_by_hand() -> None:
     with torch.no_grad():
         net.head.network.head.weight.zero_()
         net.head.network.head.bias.fill_(math.log(3))
-        assert head_probability(view(net)).flatten().tolist() == pytest.approx([0.75] * 2048, abs=1e-6)
+        assert view(net).head.flatten().tolist() == pytest.approx([0.75] * 2048, abs=1e-6)
 
 
 def test_head_probability_is_of_the_head_s_logits_on_image_and_reconstruction() -> None:
@@ -189,9 +190,38 @@ def test_head_probability_is_of_the_head_s_logits_on_image_and_reconstruction() 
     with torch.no_grad():
         logits = net.head(seen.images, seen.reconstructions)
         expected = [1 / (1 + math.exp(-value)) for value in logits.flatten().tolist()]
-        assert head_probability(seen).flatten().tolist() == pytest.approx(expected, abs=1e-6)
-        other = head_probability(seen._replace(reconstructions=seen.images))
-    assert not torch.equal(other, head_probability(seen))
+        assert seen.head.flatten().tolist() == pytest.approx(expected, abs=1e-6)
+        other = replace(seen, reconstructions=seen.images).head
+    assert not torch.equal(other, seen.head)
+
+
+# --- Head and bank together ------------------------------------------------------------------------------------------
+
+
+def test_marked_is_the_product_of_head_and_bank_by_hand() -> None:
+    torch.manual_seed(0)
+    net = build(tiny_config(data__size=64, model__network_size=32, **EVERY), 3).eval()
+    assert net.bank is not None
+    net.bank.learn([drawn(7, 4, 3, 64, 64)], 4)
+    whole = drawn(3, 2, 3, 64, 64)
+    small = whole.reshape(2, 3, 32, 2, 32, 2).mean(dim=(3, 5))
+    with torch.no_grad():
+        seen = View(small, drawn(4, 2, 3, 32, 32), net(small), net, whole)
+        found, head, bank = (PARTS[name](seen) for name in ("marked", "head", "bank"))
+    assert (found.shape, head.shape, bank.shape) == ((2, 1, 64, 64), (2, 1, 32, 32), (2, 1, 64, 64))
+    for image, row, column in ((0, 0, 0), (1, 17, 40), (1, 63, 63)):
+        expected = slow.value_at(head[image, 0].tolist(), 2, row, column) * bank[image, 0, row, column].item()
+        assert found[image, 0, row, column].item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_what_two_parts_look_at_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, asked = network(**EVERY), []
+    seen = view(net)
+    monkeypatch.setattr(net.bank, "forward", lambda images: asked.append("bank") or torch.ones(2, 1, 8, 8))
+    monkeypatch.setattr(net.head, "forward", lambda *_: asked.append("head") or torch.zeros(2, 1, 32, 32))
+    maps = [PARTS[name](seen) for name in ("head", "bank", "marked")]
+    assert asked == ["head", "bank"]
+    assert [one.unique().tolist() for one in maps] == [[0.5], [0.5], [0.25]]
 
 
 # --- Their sum -------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from normbank.model.bank import Bank
 from normbank.model.kept import FAINT as RADIUS
 from normbank.model.kept import NEAR, scale_of
 from normbank.model.network import build
-from normbank.model.parts import View, bank_distance
+from normbank.model.parts import View
 from normbank.model.places import FAINT, FARTHEST, GRAIN
 
 
@@ -198,7 +198,7 @@ def test_the_part_rises_from_0_to_1_with_the_distance() -> None:
     net.bank.learn([images], 5)
     apart = net.bank(other := drawn(7, 5, 3, 32, 32))
     with torch.no_grad():
-        maps = bank_distance(View(other, other, net(other), net, other))
+        maps = View(other, other, net(other), net, other).bank
     assert maps.shape == (5, 1, 32, 32)
     assert 0 <= maps.min() <= maps.max() < 1
     assert maps.max().item() <= (apart / (1 + apart)).max().item() + 1e-6

@@ -30,6 +30,13 @@ def test_each_part_is_told_once_and_in_order() -> None:
     assert SKETCH in text
 
 
+def test_a_product_is_told_beside_what_it_is_made_of() -> None:
+    text = told("small", parts=["bank", "marked"], weights=[2.0, 8.0])
+    assert "It compares each place" in text
+    assert "It also counts a place the more, the more it looks like the defects" in text
+    assert SKETCH in text
+
+
 def test_the_papers_score_is_a_drawing_and_a_sum() -> None:
     assert told("paper-small") == (
         f"{LEARNT}It draws each image again as if it were good; where the drawing differs from the input, the heat map "

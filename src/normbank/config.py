@@ -19,11 +19,12 @@ from .settings import COLDEST, READING, SSIM_WINDOW, Data, Frozen, Model, Score,
 GROUPS = ("data", "model", "train", "score")  # of the settings
 SIZES = range(16, 1025, 16)  # of which one that goes is named
 LEAST_SPOILT = 8  # pixels a side, of an image that defects are made in
-_PART_NEEDS: dict[str, str] = {
-    "head": "head_width",
-    "latent": "critic_width",
-    "memory": "memory_levels",
-    "bank": "bank",
+_PART_NEEDS: dict[str, tuple[str, ...]] = {
+    "head": ("head_width",),
+    "latent": ("critic_width",),
+    "memory": ("memory_levels",),
+    "bank": ("bank",),
+    "marked": ("head_width", "bank"),
 }
 
 
@@ -71,8 +72,8 @@ def _expect(holds: bool, field: str, expected: str, came: object) -> None:
 
 
 def _parts_can_be_made(config: Config) -> None:
-    for part, field in _PART_NEEDS.items():
-        if part in config.score.parts:
+    for part in config.score.parts:
+        for field in _PART_NEEDS.get(part, ()):
             _expect(getattr(config.model, field) > 0, "score.parts", f"model.{field} above 0 for the part {part!r}", 0)
     told = "a memory for the part 'memory'"
     _expect("memory" not in config.score.parts or config.model.has_memory, "model.memory", told, "'none'")

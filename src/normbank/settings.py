@@ -10,7 +10,9 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Part = Literal["absolute", "squared", "ssim", "gradient", "colour", "level_free", "memory", "latent", "head", "bank"]
+Part = Literal[
+    "absolute", "squared", "ssim", "gradient", "colour", "level_free", "memory", "latent", "head", "bank", "marked"
+]
 
 
 COLDEST = 0.005  # a learnt temperature does not fall below: the softmax would be a choice, and learn no more

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from operator import attrgetter
 
 import torch
 from torch import Tensor
@@ -14,7 +16,8 @@ from .network import Network
 from .unet import Reading
 
 
-class View(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class View:
     """What a part may look at: images and reconstructions [N, C, S, S] in [0, 1], the reading, the network.
 
     `whole` are the images as they came, R times as large a side; the rest is what the network saw of them.
@@ -25,6 +28,19 @@ class View(NamedTuple):
     reading: Reading
     network: Network
     whole: Tensor
+
+    @cached_property
+    def head(self) -> Tensor:
+        """The segmentation head's probability of a defect: [N, 1, S, S] in [0, 1]."""
+        assert self.network.head is not None
+        return torch.sigmoid(self.network.head(self.images, self.reconstructions))
+
+    @cached_property
+    def bank(self) -> Tensor:
+        """d / (1 + d) of the distance d to the nearest of the bank: [N, 1, R S, R S] in [0, 1)."""
+        assert self.network.bank is not None
+        distance = self.network.bank(self.whole)
+        return enlarge(distance / (1 + distance), self.whole)
 
 
 def memory_distance(view: View) -> Tensor:
@@ -47,17 +63,9 @@ def latent_distance(view: View) -> Tensor:
     return enlarge((of_image - of_other).abs().mean(dim=1, keepdim=True), view.images)
 
 
-def head_probability(view: View) -> Tensor:
-    """The segmentation head's probability of a defect: [N, 1, S, S] in [0, 1]."""
-    assert view.network.head is not None
-    return torch.sigmoid(view.network.head(view.images, view.reconstructions))
-
-
-def bank_distance(view: View) -> Tensor:
-    """d / (1 + d) of the distance d to the nearest of the bank: [N, 1, R S, R S] in [0, 1)."""
-    assert view.network.bank is not None
-    distance = view.network.bank(view.whole)
-    return enlarge(distance / (1 + distance), view.whole)
+def marked_distance(view: View) -> Tensor:
+    """What the bank says times what the head does, high where both find a defect: [N, 1, R S, R S] in [0, 1)."""
+    return enlarge(view.head, view.whole) * view.bank
 
 
 def _error(measure: Callable[[Tensor, Tensor], Tensor]) -> Callable[[View], Tensor]:
@@ -75,6 +83,7 @@ PARTS: dict[str, Callable[[View], Tensor]] = {
     **{name: _error(measure) for name, measure in ERRORS.items()},
     "memory": memory_distance,
     "latent": latent_distance,
-    "head": head_probability,
-    "bank": bank_distance,
+    "head": attrgetter("head"),
+    "bank": attrgetter("bank"),
+    "marked": marked_distance,
 }

@@ -10,6 +10,8 @@ _KINDS = {
     "bank": "compares each place of an image with what the good images showed; where it finds nothing alike, "
     "the heat map is hot",
     "head": "marks what looks like the defects that were made from the good images in training",
+    "marked": "counts a place the more, the more it looks like the defects that were made from the good images in "
+    "training",
     "memory": "measures how far its features are from all that its memory holds",
     "latent": "measures how far the drawing is from the image to a second network’s eye",
 }
