@@ -87,7 +87,7 @@ def _scored_otherwise() -> Iterator[Ingredient]:
         "head alone": parts(own, ["head"]),
         "gradient alone": parts(own, ["gradient"]),
         "bank alone": parts(own, ["bank"]),
-        "the head weighs the bank": {"score.parts": ["bank", "marked"], "score.weights": [2.0, 8.0]},
+        "the head weighs the bank": {"score.parts": ["bank", "marked"], "score.weights": [1.0, 1.0]},
         "with memory distance": parts(own, [*own.score.parts, "memory"]),
         "smoothing 1": {"score.smooth": 1},
         "smoothing 11": {"score.smooth": 11},
