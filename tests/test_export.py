@@ -269,7 +269,8 @@ def test_what_the_graph_holds_to_the_last_bit_stands_in_the_file_once() -> None:
 @pytest.mark.parametrize("shares", [Shares(0.5, 0.5), pytest.param(Shares(0, 1), marks=pytest.mark.slow)], ids=str)
 def test_head_and_bank_at_two_sizes_agree(shares: Shares) -> None:
     """The shape of `small`: a network that sees half, a head, and a bank that sees all, patches among it."""
-    config = preset("small", {"data.size": 64, "model.network_size": 32, **SHRUNK})
+    score = {"score.parts": ("head", "bank", "marked"), "score.weights": (1.0, 2.0, 1.0)}
+    config = preset("small", {"data.size": 64, "model.network_size": 32, **SHRUNK, **score})
     one = Case(64, 3, 8, ())
     torch.manual_seed(0)
     network = build(config, 3).eval()
@@ -287,8 +288,8 @@ def test_head_and_bank_at_two_sizes_agree(shares: Shares) -> None:
     np.testing.assert_allclose(found.scores, score, rtol=1e-4)
     np.testing.assert_allclose(found.anomaly_maps, maps, atol=1e-4)
     np.testing.assert_allclose(found_parts, parts, atol=1e-3)
-    assert parts.shape == (5, 2, 64, 64)
-    assert (parts.max(axis=(0, 2, 3)) > 0.1).all()  # both have something to say
+    assert parts.shape == (5, 3, 64, 64)
+    assert (parts.max(axis=(0, 2, 3)) > 0.1).all()  # each has something to say
 
 
 def test_a_network_as_training_leaves_it_can_be_exported(monkeypatch: pytest.MonkeyPatch) -> None:
