@@ -311,6 +311,12 @@ def test_a_mask_of_a_good_image_marks_nothing_or_is_told(detector, data):
     assert Path(path).relative_to(data).as_posix() == spot
     assert reason == f"marks pixels of '{data}/test/good/000.png', which is labelled good (the mask is passed over)"
     assert found.metrics == whole.metrics
+    (data / black).write_text("no picture")
+    (data / "all.csv").write_text("\n".join(["image_path,label_index,split,mask_path", *rows]))
+    broken = judged(detector, data / "all.csv")
+    assert broken.metrics == whole.metrics
+    ((_, reason),) = broken.skipped
+    assert reason.endswith("whatever its name says (the image is good without one)")
 
 
 def test_a_broken_mask_is_told_and_strict_stops_at_it(detector, data):

@@ -206,7 +206,8 @@ def _read_mask(sample: Sample, detector: Detector, found: _Gathered, strict: boo
     except ImageError as error:
         if strict:
             raise
-        found.tell(str(sample.mask), f"{error.reason} (the image is scored, its pixels are not)")
+        left = "the image is scored, its pixels are not" if sample.label else "the image is good without one"
+        found.tell(str(sample.mask), f"{error.reason} ({left})")
         return None
 
 
