@@ -21,7 +21,7 @@ from normbank.data.open import open_dataset
 from normbank.detector import BATCH
 from normbank.errors import BundleError, DataError, ImageError
 from normbank.evaluation import IMAGE_METRICS, METRICS, PIXEL_METRICS, evaluate, to_test
-from normbank.judging import judge
+from normbank.judging import examine, judge
 from normbank.settings import Data
 
 SETTINGS = Data(size=32)
@@ -311,6 +311,10 @@ def test_a_mask_of_a_good_image_marks_nothing_or_is_told(detector, data):
     assert Path(path).relative_to(data).as_posix() == spot
     assert reason == f"marks pixels of '{data}/test/good/000.png', which is labelled good (the mask is passed over)"
     assert found.metrics == whole.metrics
+    drawn = {one.sample.kind: examine(detector, one.sample).mask for one in found.scored if one.sample.mask}
+    assert drawn.keys() == {"good", "defect"}
+    assert drawn["good"] is None  # no outline of a true defect
+    assert drawn["defect"].any()
     (data / black).write_text("no picture")
     (data / "all.csv").write_text("\n".join(["image_path,label_index,split,mask_path", *rows]))
     broken = judged(detector, data / "all.csv")

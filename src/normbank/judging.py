@@ -81,8 +81,10 @@ def examine(detector: Detector, sample: Sample) -> Examined:
 
 def _mask(detector: Detector, sample: Sample) -> images.Pixels | None:
     spec = detector.spec
+    if not (sample.mask and sample.label):  # that of a good image is passed over, as in the figures
+        return None
     try:
-        return images.read_mask(sample.mask, spec.size, spec.fit, sample.path) if sample.mask else None
+        return images.read_mask(sample.mask, spec.size, spec.fit, sample.path)
     except ImageError:  # told in the list of skipped files
         return None
 
