@@ -68,7 +68,6 @@ def _trained_otherwise() -> Iterator[Ingredient]:
         "finer partitions above, whole below": {"model.partitions": [32, 16, 4, 1]},
         "gate": {"model.gate": True},
         "exposure": {"train.exposure": 0.3},
-        "mirrors": {"train.flips": "auto"},
         "averaged weights": {"train.average": 0.99},
         "edges input": {"model.edges": True},
         "128 pixels": {"data.size": 128, "model.network_size": 0},
@@ -100,6 +99,21 @@ def _scored_otherwise() -> Iterator[Ingredient]:
     }
     for row, score in changes.items():
         yield Ingredient(row, WHOLE, {}, score)
+
+
+def on_textures() -> Iterator[Ingredient]:
+    """`small` on textures: shown shifted and mirrored, as it finds that it may; as they are; and scored otherwise."""
+    own = preset(WHOLE)
+    as_they_are = {"train.flips": "none", "train.shifts": "none"}
+    weighed: dict[str, Any] = {"score.parts": ["bank", "marked"], "score.weights": [1.0, 1.0]}
+    yield Ingredient(WHOLE, WHOLE, {}, {})
+    yield Ingredient("head alone", WHOLE, {}, parts(own, ["head"]))
+    yield Ingredient("bank alone", WHOLE, {}, parts(own, ["bank"]))
+    yield Ingredient("the head weighs the bank", WHOLE, {}, weighed)
+    yield Ingredient("neither shifts nor mirrors", WHOLE, as_they_are, {})
+    yield Ingredient("neither shifts nor mirrors, head alone", WHOLE, as_they_are, parts(own, ["head"]))
+    yield Ingredient("neither shifts nor mirrors, the head weighs the bank", WHOLE, as_they_are, weighed)
+    yield Ingredient("fast", "fast", {}, {})
 
 
 def parts(config: Config, names: Sequence[str], otherwise: float = 1.0) -> dict[str, Any]:

@@ -508,15 +508,18 @@ def test_the_plan_without_a_threshold_and_without_a_preset() -> None:
     assert r"two\nlines" in plan(SMALL, outlook(), Path("two\nlines"))
 
 
+@pytest.mark.parametrize("name", ["mirrors", "shifts"])
 @pytest.mark.parametrize(
-    ("flips", "mirrors", "told"),
+    ("asked", "found", "told"),
     [
-        ("auto", ("left-right", "up-down"), "mirrors left-right and up-down (auto)\n"),
-        ("auto", (), "mirrors none (auto)\n"),
-        ("up-down", ("up-down",), "mirrors up-down (up-down)\n"),
+        ("auto", ("left-right", "up-down"), "left-right and up-down (auto)"),
+        ("auto", (), None),
+        ("up-down", ("up-down",), "up-down (up-down)"),
     ],
 )
-def test_the_plan_says_which_mirrors(flips: str, mirrors: tuple[str, ...], told: str) -> None:
-    config = preset("small", {"train.flips": flips})
-    assert told in plan(config, outlook(train=9, held_out=0, mirrors=mirrors), Path("out"))
-    assert "mirrors" not in plan(preset("small"), outlook(train=9, held_out=0), Path("out"))
+def test_the_plan_says_which_mirrors_and_shifts(
+    name: str, asked: str, found: tuple[str, ...], told: str | None
+) -> None:
+    setting = {"mirrors": "train.flips", "shifts": "train.shifts"}[name]
+    shown = plan(preset("small", {setting: asked}), outlook(train=9, held_out=0, **{name: found}), Path("out"))
+    assert f"{name:8}{told}\n" in shown if told else name not in shown

@@ -13,7 +13,7 @@ from normbank.batches import Batches, StepSampler, batches_of
 from normbank.defects import VISIBLE, Defects
 from normbank.images import Pixels
 from normbank.model.objective import Batch
-from normbank.symmetry import found
+from normbank.symmetry import found, found_shifts, shifted
 
 
 def images(count: int = 13, channels: int = 3, dtype: type = np.uint8) -> Pixels:
@@ -270,3 +270,43 @@ def test_flips_of_the_settings_reach_the_batches() -> None:
         "auto": found(pixels),
     }.items():
         assert batches_of(pixels, tiny_config(train__flips=asked).train).mirrors == wanted
+
+
+# shifts
+
+
+def test_shifted_images_take_their_defects_along() -> None:
+    """Each image, its target and its mask are moved by one and the same number of rows and columns."""
+    plain, moved = restoring(corrupt=1.0), restoring(corrupt=1.0, shifts=["left-right", "up-down"])
+    seen = set()
+    for step in range(3):
+        before, after = plain[step], moved[step]
+        for row in range(6):
+            pairs = [(a[row].numpy(), b[row].numpy()) for a, b in zip(before, after, strict=True)]
+            fitting = [
+                (down, right)
+                for down in range(-16, 17)
+                for right in range(-16, 17)
+                if all(np.array_equal(shifted(shifted(a, 1, down), 2, right), b) for a, b in pairs)
+            ]
+            assert len(fitting) == 1
+            seen.add(fitting[0])
+    assert len(seen) > 10
+    assert min(down for down, _ in seen) < 0 < max(down for down, _ in seen)
+    assert min(right for _, right in seen) < 0 < max(right for _, right in seen)
+
+
+def test_a_shift_moves_along_its_own_axis_and_by_up_to_half_a_side() -> None:
+    ramp = np.repeat(np.arange(32, dtype=np.uint8)[None, :, None, None], 32, axis=2)
+    batches = Batches(np.repeat(ramp, 20, axis=0), 20, 1, shifts=["up-down"])
+    inputs = torch.cat([batches[step].inputs for step in range(20)]) * 255
+    assert torch.equal(inputs, inputs[..., :1].expand_as(inputs))  # rows stay rows
+    tops = inputs[:, 0, 0, 0].round().int()  # row k comes to the top whether moved by k or by -k
+    assert set(tops.tolist()) == set(range(17))
+    assert torch.equal(batches[3].inputs, Batches(np.repeat(ramp, 20, axis=0), 20, 1, shifts=["up-down"])[3].inputs)
+
+
+def test_shifts_of_the_settings_reach_the_batches() -> None:
+    pixels = images()
+    for asked, wanted in {"none": (), "up-down": ("up-down",), "auto": found_shifts(pixels)}.items():
+        assert batches_of(pixels, tiny_config(train__shifts=asked).train).shifts == wanted

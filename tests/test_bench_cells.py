@@ -30,7 +30,8 @@ COUNTS = {
     "fig9": 5 * 15,
     "tile": 9,
     "own": 3 * 13,
-    "ablation": 42 * 3,
+    "ablation": 41 * 3,
+    "textures": 8 * 3,
     "mnist": 21 * 10,
 }
 

@@ -1,9 +1,9 @@
-"""Which mirrors are found in images whose symmetry is known."""
+"""Which mirrors and shifts are found in images whose symmetry is known."""
 
 import numpy as np
 import pytest
 
-from normbank.symmetry import MIRRORS, found, mirrors
+from normbank.symmetry import MIRRORS, found, found_shifts, mirrors, shifted, shifts
 
 SIZE = 64
 
@@ -81,3 +81,37 @@ def test_what_is_asked_for():
     assert mirrors(texture, "none") == ()
     assert mirrors(texture, "left-right") == ("left-right",)
     assert mirrors(texture, "both") == mirrors(texture, "auto") == ("left-right", "up-down")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_texture_may_be_shifted(channels):
+    assert found_shifts(noise(1, channels=channels)) == ("left-right", "up-down")
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "wanted"),
+    [((20, 44), (20, 44), ()), ((0, SIZE), (20, 44), ("up-down",)), ((20, 44), (0, SIZE), ("left-right",))],
+)
+def test_a_thing_in_its_place_may_not_and_a_band_along_itself(rows, columns, wanted):
+    assert found_shifts(with_object(noise(2), rows, columns)) == wanted
+
+
+def test_shifts_of_copies_of_noise_of_plain_images_and_of_too_few():
+    assert found_shifts(np.repeat(noise(5, 1), 10, axis=0)) == ()  # the shifted one is not among them
+    assert found_shifts(np.zeros((10, 8, 8, 1), np.uint8)) == ("left-right", "up-down")
+    assert found_shifts(noise(6, 2)) == ()
+
+
+def test_shifts_by_hand():
+    pixels = np.arange(8, dtype=np.uint8).reshape(1, 2, 4, 1)
+    assert shifted(pixels, 2, 2)[0, :, :, 0].tolist() == [[2, 3, 2, 1], [6, 7, 6, 5]]
+    assert shifted(pixels, 2, -1)[0, :, :, 0].tolist() == [[1, 0, 1, 2], [5, 4, 5, 6]]
+    assert shifted(pixels, 1, 1)[0, :, :, 0].tolist() == [[4, 5, 6, 7], [0, 1, 2, 3]]
+    np.testing.assert_array_equal(shifted(pixels, 2, 0), pixels)
+
+
+def test_which_shifts_are_asked_for():
+    texture = noise(8)
+    assert shifts(texture, "none") == ()
+    assert shifts(texture, "up-down") == ("up-down",)
+    assert shifts(texture, "both") == shifts(texture, "auto") == ("left-right", "up-down")

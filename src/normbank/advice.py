@@ -237,8 +237,8 @@ class Outlook:
     """What a plan tells beside the settings.
 
     The arrays, images to train on and held out, what computes and how, steps `done` before, measured seconds a step,
-    None where that was not measured, the mirrors that the images are shown in, and good images that our split leaves
-    for testing.
+    None where that was not measured, the mirrors and shifts that the images are shown in, and good images that our
+    split leaves for testing.
     """
 
     spec: ImageSpec
@@ -250,6 +250,7 @@ class Outlook:
     done: int = 0
     seconds_per_step: float | None = None
     mirrors: tuple[str, ...] = ()
+    shifts: tuple[str, ...] = ()
     tested: int = 0
 
 
@@ -268,7 +269,8 @@ def plan(config: Config, outlook: Outlook, out: Path) -> str:
         "defects": _defects(config),
         "bank": "the good images themselves, after the steps" if config.model.bank else "",
         "score": _score(config.score),
-        "mirrors": f"{' and '.join(outlook.mirrors) or 'none'} ({known.flips})" if known.flips != "none" else "",
+        "mirrors": _ways(outlook.mirrors, known.flips),
+        "shifts": _ways(outlook.shifts, known.shifts),
         "device": f"{outlook.device}, {_count(outlook.threads, 'thread')}, precision {outlook.precision}",
         "time": _time(left, outlook.seconds_per_step, config),
         "less": _less(config, left * (outlook.seconds_per_step or 0)),
@@ -299,6 +301,10 @@ def _defects(config: Config) -> str:
         return ""
     marked = ", the head to mark them" if config.model.head_width else ""
     return f"made on {config.train.corrupt:.0%} of the images shown: the network learns to undo them{marked}"
+
+
+def _ways(found: tuple[str, ...], asked: str) -> str:
+    return f"{' and '.join(found)} ({asked})" if found else ""
 
 
 def _score(known: Score) -> str:

@@ -15,7 +15,7 @@ from .defects import Defects, full_scale
 from .images import Pixels
 from .model.objective import Batch
 from .settings import Train
-from .symmetry import MIRRORS, Mirror, mirrors
+from .symmetry import MIRRORS, SHIFTS, Mirror, mirrors, shifted, shifts
 
 
 class Light(NamedTuple):
@@ -40,7 +40,8 @@ class Batches(Dataset[Batch]):
     A share `corrupt` of the images is shown with made defects, and asked back without. With `jitter` each is made
     darker or brighter by up to that share of full scale (of the bits in use), and with `exposure` its values are
     multiplied by up to that share more or less, input and target alike: another light is no defect. Each of `mirrors`
-    (names of `symmetry.MIRRORS`) is put before half of the images, defects and all.
+    (names of `symmetry.MIRRORS`) is put before half of the images, defects and all. Along each of `shifts` (names of
+    `symmetry.SHIFTS`) each is moved by up to half its side: few images of a texture become many.
     """
 
     def __init__(
@@ -53,9 +54,11 @@ class Batches(Dataset[Batch]):
         jitter: float = 0.0,
         exposure: float = 0.0,
         mirrors: Sequence[str] = (),
+        shifts: Sequence[str] = (),
     ) -> None:
         self.pixels, self.batch_size, self.seed = pixels, batch_size, seed
         self.corrupt, self.jitter, self.exposure, self.mirrors = corrupt, jitter, exposure, mirrors
+        self.shifts = shifts
         self.white = full_scale(pixels) / float(np.iinfo(pixels.dtype).max)
         self.defects = Defects(pixels, seed) if corrupt else None
 
@@ -66,6 +69,10 @@ class Batches(Dataset[Batch]):
         for number, mirror in enumerate(self.mirrors):
             turned = self._rng(step, 3 + number).random(len(places)) < 0.5
             shown, clean, masks = (_mirrored(values, MIRRORS[mirror], turned) for values in (shown, clean, masks))
+        for shift in self.shifts:
+            half = clean.shape[1] // 2
+            moves = self._rng(step, 4 + SHIFTS[shift]).integers(-half, half, len(places), endpoint=True)
+            shown, clean, masks = (_moved(values, SHIFTS[shift], moves) for values in (shown, clean, masks))
         light = self._light(step)
         targets = _to_tensor(clean, light)
         inputs = targets if self.defects is None else _to_tensor(shown, light)
@@ -115,6 +122,11 @@ def _mirrored(values: NDArray[Any], mirror: Mirror, turned: NDArray[np.bool_]) -
     return np.where(turned[:, None, None, None], mirror(values), values)
 
 
+def _moved(values: NDArray[Any], axis: int, moves: NDArray[np.int64]) -> NDArray[Any]:
+    """Images or masks [B, S, S, C], each moved along the axis by its own number of pixels."""
+    return np.stack([shifted(one, axis - 1, int(move)) for one, move in zip(values, moves, strict=True)])
+
+
 def _to_tensor(pixels: Pixels, light: Light) -> Tensor:
     """Values in [0, 1] in another light; what would leave that range is cut, as a camera does."""
     values = _unit(pixels)
@@ -144,6 +156,7 @@ def batches_of(pixels: Pixels, known: Train) -> Batches:
         jitter=known.jitter,
         exposure=known.exposure,
         mirrors=mirrors(pixels, known.flips),
+        shifts=shifts(pixels, known.shifts),
     )
 
 

@@ -34,7 +34,7 @@ from .model.memories import check_name
 from .progress import Progress
 from .remembering import remember
 from .report.overlays import colour_scale
-from .symmetry import mirrors
+from .symmetry import mirrors, shifts
 from .training import (
     Trained,
     accelerator_of,
@@ -291,8 +291,8 @@ def _say_plan(config: Config, prepared: Prepared, seen: Pixels, out: Path, resum
     seconds = timing.seconds_per_step(config, spec.channels, spec.bits) if many else None
     counts = len(prepared.train.samples), len(prepared.held_out.samples)
     device, threads = device_name(accelerator), threads_of(known)
-    shown = mirrors(seen, known.flips)
-    outlook = Outlook(spec, *counts, device, precision, threads, done, seconds, shown, prepared.tested)
+    shown = mirrors(seen, known.flips), shifts(seen, known.shifts)
+    outlook = Outlook(spec, *counts, device, precision, threads, done, seconds, *shown, prepared.tested)
     _say(plan(config, outlook, out), quiet=False)
 
 

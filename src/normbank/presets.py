@@ -133,7 +133,14 @@ def _ours(name: str, widths: tuple[int, ...], head_width: int, steps: int, batch
             patches=_PATCHES,
         ),
         train=Train(
-            steps=steps, batch_size=batch_size, learning_rate=0.002, gradient_weight=0.3, corrupt=0.5, jitter=0.1
+            steps=steps,
+            batch_size=batch_size,
+            learning_rate=0.002,
+            gradient_weight=0.3,
+            corrupt=0.5,
+            jitter=0.1,
+            flips="auto",
+            shifts="auto",
         ),
         score=Score(parts=("head", "bank"), weights=(1.0, 2.0), smooth=5, pool="max", delta_h=0),
     )

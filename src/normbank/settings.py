@@ -226,6 +226,11 @@ class Train(Frozen):
     flips: Literal["none", "auto", "left-right", "up-down", "both"] = Field(
         "none", description="mirrors put before half of the images; auto: those that leave the good images alike (ours)"
     )
+    shifts: Literal["none", "auto", "left-right", "up-down", "both"] = Field(
+        "none",
+        description="images are shown shifted by up to half their side, mirrored at the border; "
+        "auto: in the ways that leave the good images alike (ours)",
+    )
     average: float = Field(
         0.0, ge=0, lt=1, description="decay of a running average of the weights, which is what is kept; 0: none (ours)"
     )

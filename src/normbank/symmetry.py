@@ -1,4 +1,4 @@
-"""Which mirrors leave good images what they are, found from the images alone. Numpy only."""
+"""Which mirrors and shifts leave good images what they are, found from the images alone. Numpy only."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ MIRRORS: dict[str, Mirror] = {  # images [N, S, S, C]
 }
 GRID, LOOKED_AT = 32, 200  # cells a side, images
 FARTHER = 0.6  # share of images that a mirror takes away from the others, above which it is none of theirs
+SHIFTS = {"left-right": 2, "up-down": 1}  # axes of images [N, S, S, C]
+TRIED = (0.25, -0.25)  # of the side, shifts that are looked at
+FAR = 1.4  # times as far from its like, squared: brick, gravel, grass are below 1.25, tiles, digits, things above 1.6
 
 
 def mirrors(pixels: Pixels, asked: str) -> tuple[str, ...]:
@@ -24,6 +27,20 @@ def mirrors(pixels: Pixels, asked: str) -> tuple[str, ...]:
     if asked == "auto":
         return found(pixels)
     return tuple(MIRRORS) if asked == "both" else tuple(name for name in MIRRORS if name == asked)
+
+
+def shifts(pixels: Pixels, asked: str) -> tuple[str, ...]:
+    """The names of SHIFTS that `train.shifts` comes to for images [N, S, S, C]."""
+    if asked == "auto":
+        return found_shifts(pixels)
+    return tuple(SHIFTS) if asked == "both" else tuple(name for name in SHIFTS if name == asked)
+
+
+def shifted(values: NDArray[Any], axis: int, places: int) -> NDArray[Any]:
+    """Images or masks moved along an axis by less than its length, either way; mirrored beyond the border."""
+    size = values.shape[axis]
+    moved = np.abs(np.arange(size) + places)
+    return np.asarray(np.take(values, np.minimum(moved, 2 * (size - 1) - moved), axis=axis))
 
 
 def found(pixels: Pixels) -> tuple[str, ...]:
@@ -34,14 +51,38 @@ def found(pixels: Pixels) -> tuple[str, ...]:
     """
     if len(pixels) < 3:
         return ()
-    chosen = np.linspace(0, len(pixels) - 1, min(LOOKED_AT, len(pixels))).round().astype(int)
-    some = pixels[chosen]
+    some = _some(pixels)
     cells = _cells(some)
     near = _nearest(cells, cells)
     # The cells of the mirror image, not the mirrored cells: they are not of one width where they do not fit the side.
     return tuple(
         name for name, mirror in MIRRORS.items() if _share(_nearest(_cells(mirror(some)), cells), near) <= FARTHER
     )
+
+
+def found_shifts(pixels: Pixels) -> tuple[str, ...]:
+    """The ways in which images [N, S, S, C] may be shifted and stay about as near to their like as they are.
+
+    Those of a texture may, those of a thing that lies where it always lies may not. None for fewer than three images.
+    """
+    if len(pixels) < 3:
+        return ()
+    some = _some(pixels)
+    cells = _cells(some)
+    near = _nearest(cells, cells)
+    return tuple(name for name, axis in SHIFTS.items() if _stretch(some, axis, cells, near) <= FAR)
+
+
+def _stretch(pixels: Pixels, axis: int, cells: NDArray[np.float64], near: NDArray[np.float64]) -> float:
+    """How many times farther from its like the median image is when shifted along an axis; the mean of TRIED."""
+    least = np.maximum(near, 1e-9 * float(np.mean(cells**2)) + 1e-12)  # exact copies have none
+    moved = [_cells(shifted(pixels, axis, round(share * pixels.shape[axis]))) for share in TRIED]
+    return float(np.mean([np.median(_nearest(one, cells).clip(0) / least) for one in moved]))
+
+
+def _some(pixels: Pixels) -> Pixels:
+    """At most LOOKED_AT of the images, evenly chosen."""
+    return np.asarray(pixels[np.linspace(0, len(pixels) - 1, min(LOOKED_AT, len(pixels))).round().astype(int)])
 
 
 def _share(mirrored: NDArray[np.float64], near: NDArray[np.float64]) -> float:
