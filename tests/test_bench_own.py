@@ -41,7 +41,7 @@ def test_every_ingredient_is_one_row_and_what_is_scored_otherwise_is_not_trained
     cells = paper.cells("ablation", ["bottle"], [0])
     own = [runs.identity(cell, "paper") for cell in cells]
     assert len({cell.row for cell in cells}) == len({one.slug for one in own}) == len(list(ablation.rows()))
-    assert len({one.training.slug for one in own}) == 25
+    assert len({one.training.slug for one in own}) == 24
     trained = {one.training.slug for one in own if not one.score}
     added = ("bank=1000000.patches=20000", "corrupt=0.5", "gradient_weight=0.3", "head_width=16.corrupt=0.5")
     assert {one.training.slug for one in own if one.score} - trained == {
