@@ -51,8 +51,7 @@ class Cell:
 
     `data` is "mvtec_ad/bottle", "mnist/3", "oct", "magnetic_tile" or "demo/data/brick". `overrides` are the preset's
     settings that training needs otherwise, `score` those that need no new training; both hold nothing the preset has
-    anyway.
-    `printed` maps a metric to the paper's value in percent, None where it prints none.
+    anyway. `printed` maps a metric to the paper's value in percent, None where it prints none.
     """
 
     table: str

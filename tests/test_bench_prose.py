@@ -109,3 +109,30 @@ def test_findings_say_what_digits_gave():
         ]
         assert len(digits) == 10
         assert value == f"{100 * mean([mean(list(seeds)) for seeds in digits]):.1f}"
+
+
+TEXTURES, THREE = ("brick", "gravel", "grass"), ("image_AUROC", "pixel_AUROC", "AUPRO")
+
+
+def on_textures(row: str) -> list[tuple[str, str]]:
+    """Image and pixel AUROC and AUPRO of a row on each texture, means of three seeds, as they are written."""
+    lines = all_lines("textures", "paper", current(read_cells(REPO / "bench" / "results" / "cells")))
+    found = {line.data: line for line in lines if line.cell.row == row}
+    assert all(len(line.stored) == 3 for line in found.values())
+    return [
+        (" / ".join(f"{100 * mean(list(found[texture].by_seed(one).values())):.1f}" for one in THREE), texture)
+        for texture in TEXTURES
+    ]
+
+
+def test_findings_say_what_textures_gave():
+    said = re.findall(rf"(\d+\.\d / \d+\.\d / \d+\.\d) on ({'|'.join(TEXTURES)})", section("On textures"))
+    rows = ("small", "fast", "neither shifts nor mirrors", "the head weighs the bank")
+    assert said == [one for row in rows for one in on_textures(row)]
+
+
+def test_the_readme_says_what_textures_gave():
+    text = " ".join((REPO / "README.md").read_text(encoding="utf-8").split())
+    first, *rest = on_textures("small")
+    told = [f"{first[0]} (image / pixel AUROC, AUPRO) on {first[1]}", *(" on ".join(one) for one in rest)]
+    assert f"{told[0]}, {told[1]} and {told[2]}" in text
