@@ -10,6 +10,7 @@ from normbank.presets import preset
 
 WHOLE, PAPER = "small", "paper-small"
 ROW_OF_THE_PAPER = "the paper's method at this width"
+WEIGHED: dict[str, Any] = {"score.parts": ["bank", "marked"], "score.weights": [1.0, 1.0]}
 SOFT: dict[str, Any] = {"model.shrinkage": "soft", "model.renormalise": False}
 
 
@@ -86,7 +87,7 @@ def _scored_otherwise() -> Iterator[Ingredient]:
         "head alone": parts(own, ["head"]),
         "gradient alone": parts(own, ["gradient"]),
         "bank alone": parts(own, ["bank"]),
-        "the head weighs the bank": {"score.parts": ["bank", "marked"], "score.weights": [1.0, 1.0]},
+        "the head weighs the bank": WEIGHED,
         "with memory distance": parts(own, [*own.score.parts, "memory"]),
         "smoothing 1": {"score.smooth": 1},
         "smoothing 11": {"score.smooth": 11},
@@ -105,14 +106,13 @@ def on_textures() -> Iterator[Ingredient]:
     """`small` on textures: shown shifted and mirrored, as it finds that it may; as they are; and scored otherwise."""
     own = preset(WHOLE)
     as_they_are = {"train.flips": "none", "train.shifts": "none"}
-    weighed: dict[str, Any] = {"score.parts": ["bank", "marked"], "score.weights": [1.0, 1.0]}
     yield Ingredient(WHOLE, WHOLE, {}, {})
     yield Ingredient("head alone", WHOLE, {}, parts(own, ["head"]))
     yield Ingredient("bank alone", WHOLE, {}, parts(own, ["bank"]))
-    yield Ingredient("the head weighs the bank", WHOLE, {}, weighed)
+    yield Ingredient("the head weighs the bank", WHOLE, {}, WEIGHED)
     yield Ingredient("neither shifts nor mirrors", WHOLE, as_they_are, {})
     yield Ingredient("neither shifts nor mirrors, head alone", WHOLE, as_they_are, parts(own, ["head"]))
-    yield Ingredient("neither shifts nor mirrors, the head weighs the bank", WHOLE, as_they_are, weighed)
+    yield Ingredient("neither shifts nor mirrors, the head weighs the bank", WHOLE, as_they_are, WEIGHED)
     yield Ingredient("fast", "fast", {}, {})
 
 

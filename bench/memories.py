@@ -25,7 +25,7 @@ from bench.measures import measure
 from bench.runs import CHOSEN_BY
 from bench.stored import made_on, read_result, write_result
 from bench.text import percent, table
-from normbank import machine
+from normbank import machine, symmetry
 from normbank.config import Config
 from normbank.data.open import open_dataset
 from normbank.errors import UserError
@@ -44,11 +44,9 @@ METRICS = CHOSEN_BY
 def shifted(pixels: Pixels, seed: int = 0) -> Pixels:
     """The images [N, S, S, C], each moved by whole pixels, at most 3/32 of S along each side; borders are mirrored."""
     reach = round(FARTHEST * pixels.shape[1])
-    across = np.pad(pixels, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="reflect")
-    size = pixels.shape[1]
-    starts = np.random.default_rng(seed).integers(0, 2 * reach, (len(pixels), 2), endpoint=True)
-    moved = [image[y : y + size, x : x + size] for image, (y, x) in zip(across, starts, strict=True)]
-    return np.stack(moved)
+    moves = np.random.default_rng(seed).integers(0, 2 * reach, (len(pixels), 2), endpoint=True) - reach
+    each = zip(pixels, moves, strict=True)
+    return np.stack([symmetry.shifted(symmetry.shifted(image, 0, y), 1, x) for image, (y, x) in each])
 
 
 def turned(pixels: Pixels, seed: int = 0) -> Pixels:

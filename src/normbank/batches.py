@@ -69,7 +69,7 @@ class Batches(Dataset[Batch]):
         for number, mirror in enumerate(self.mirrors):
             turned = self._rng(step, 3 + number).random(len(places)) < 0.5
             shown, clean, masks = (_mirrored(values, MIRRORS[mirror], turned) for values in (shown, clean, masks))
-        for shift in self.shifts:
+        for shift in self.shifts:  # purposes 5 and 6: the mirrors have 3 and 4
             half = clean.shape[1] // 2
             moves = self._rng(step, 4 + SHIFTS[shift]).integers(-half, half, len(places), endpoint=True)
             shown, clean, masks = (_moved(values, SHIFTS[shift], moves) for values in (shown, clean, masks))

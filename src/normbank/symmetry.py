@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -24,16 +24,16 @@ FAR = 1.4  # times as far from its like, squared: brick, gravel, grass are below
 
 def mirrors(pixels: Pixels, asked: str) -> tuple[str, ...]:
     """The names of MIRRORS that `train.flips` comes to for images [N, S, S, C]."""
-    if asked == "auto":
-        return found(pixels)
-    return tuple(MIRRORS) if asked == "both" else tuple(name for name in MIRRORS if name == asked)
+    return found(pixels) if asked == "auto" else _named(MIRRORS, asked)
 
 
 def shifts(pixels: Pixels, asked: str) -> tuple[str, ...]:
     """The names of SHIFTS that `train.shifts` comes to for images [N, S, S, C]."""
-    if asked == "auto":
-        return found_shifts(pixels)
-    return tuple(SHIFTS) if asked == "both" else tuple(name for name in SHIFTS if name == asked)
+    return found_shifts(pixels) if asked == "auto" else _named(SHIFTS, asked)
+
+
+def _named(ways: Iterable[str], asked: str) -> tuple[str, ...]:
+    return tuple(name for name in ways if asked in ("both", name))
 
 
 def shifted(values: NDArray[Any], axis: int, places: int) -> NDArray[Any]:
@@ -51,9 +51,7 @@ def found(pixels: Pixels) -> tuple[str, ...]:
     """
     if len(pixels) < 3:
         return ()
-    some = _some(pixels)
-    cells = _cells(some)
-    near = _nearest(cells, cells)
+    some, cells, near = _like(pixels)
     # The cells of the mirror image, not the mirrored cells: they are not of one width where they do not fit the side.
     return tuple(
         name for name, mirror in MIRRORS.items() if _share(_nearest(_cells(mirror(some)), cells), near) <= FARTHER
@@ -67,9 +65,7 @@ def found_shifts(pixels: Pixels) -> tuple[str, ...]:
     """
     if len(pixels) < 3:
         return ()
-    some = _some(pixels)
-    cells = _cells(some)
-    near = _nearest(cells, cells)
+    some, cells, near = _like(pixels)
     return tuple(name for name, axis in SHIFTS.items() if _stretch(some, axis, cells, near) <= FAR)
 
 
@@ -80,9 +76,11 @@ def _stretch(pixels: Pixels, axis: int, cells: NDArray[np.float64], near: NDArra
     return float(np.mean([np.median(_nearest(one, cells).clip(0) / least) for one in moved]))
 
 
-def _some(pixels: Pixels) -> Pixels:
-    """At most LOOKED_AT of the images, evenly chosen."""
-    return np.asarray(pixels[np.linspace(0, len(pixels) - 1, min(LOOKED_AT, len(pixels))).round().astype(int)])
+def _like(pixels: Pixels) -> tuple[Pixels, NDArray[np.float64], NDArray[np.float64]]:
+    """At most LOOKED_AT of the images, evenly chosen, their cells, and how far each is from its like."""
+    some = pixels[np.linspace(0, len(pixels) - 1, min(LOOKED_AT, len(pixels))).round().astype(int)]
+    cells = _cells(some)
+    return some, cells, _nearest(cells, cells)
 
 
 def _share(mirrored: NDArray[np.float64], near: NDArray[np.float64]) -> float:
