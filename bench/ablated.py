@@ -33,6 +33,11 @@ LEGENDS = {
         "Crops of three photographs with drawn defects, as `make demo` leaves them, after which "
         "`python -m bench run textures --data .` runs what is missing. " + LEGEND
     ),
+    "turned": (
+        "MVTec transistor, every image turned about its middle by an angle of its own, defects and all. After "
+        "`python -m bench.turned mvtec_ad/transistor turned/transistor`, `python -m bench run turned --data .` runs "
+        "what is missing. " + LEGEND
+    ),
     "mnist": (
         "Image AUROC in percent on the 10,000 test images, each digit as the normal one. A row changes what it names "
         "and nothing else; those that end with a score judge a model trained as the row they begin with by it. sharp: "

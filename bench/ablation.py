@@ -116,6 +116,13 @@ def on_textures() -> Iterator[Ingredient]:
     yield Ingredient("fast", "fast", {}, {})
 
 
+def on_turned() -> Iterator[Ingredient]:
+    """`small` and `fast` on things that lie at any angle: turned upright, as they find to help, and as they lie."""
+    for name in (WHOLE, "fast"):
+        yield Ingredient(name, name, {}, {})
+        yield Ingredient(f"{name}, as they lie", name, {"model.upright": "none"}, {})
+
+
 def parts(config: Config, names: Sequence[str], otherwise: float = 1.0) -> dict[str, Any]:
     """The settings of a score of these parts, with the preset's weights, `otherwise` for what it has not; 1 alone."""
     known: dict[str, float] = dict(zip(config.score.parts, config.score.weights, strict=True))

@@ -32,6 +32,7 @@ COUNTS = {
     "own": 3 * 13,
     "ablation": 41 * 3,
     "textures": 8 * 3,
+    "turned": 4,
     "mnist": 21 * 10,
 }
 

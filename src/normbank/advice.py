@@ -85,10 +85,11 @@ def _on_places(pixels: Pixels, config: Config) -> str | None:
     ones = ",".join(["1"] * known.memory_levels)
     remedy = f", or set model.partitions={ones}, which at least does not tie the memory to a height" if banded else ""
     but = ", all but the patches of the bank" if known.patches else ""
+    turn = "; model.upright=auto does the latter" if known.upright == "none" else ""
     return (
         "the objects seem to lie at different places or angles: moved and turned they would match, as they are they do "
         f"not. Most of what is learnt here is learnt for its place in the image{but}. Align them before training "
-        f"(crop to the object, turn it upright), or train on several times as many images{remedy}"
+        f"(crop to the object, turn it upright{turn}), or train on several times as many images{remedy}"
     )
 
 
@@ -237,8 +238,8 @@ class Outlook:
     """What a plan tells beside the settings.
 
     The arrays, images to train on and held out, what computes and how, steps `done` before, measured seconds a step,
-    None where that was not measured, the mirrors and shifts that the images are shown in, and good images that our
-    split leaves for testing.
+    None where that was not measured, the mirrors and shifts that the images are shown in, good images that our split
+    leaves for testing, and whether images are turned upright.
     """
 
     spec: ImageSpec
@@ -252,6 +253,7 @@ class Outlook:
     mirrors: tuple[str, ...] = ()
     shifts: tuple[str, ...] = ()
     tested: int = 0
+    is_turned: bool = False
 
 
 def plan(config: Config, outlook: Outlook, out: Path) -> str:
@@ -271,6 +273,7 @@ def plan(config: Config, outlook: Outlook, out: Path) -> str:
         "score": _score(config.score),
         "mirrors": _ways(outlook.mirrors, known.flips),
         "shifts": _ways(outlook.shifts, known.shifts),
+        "turned": _turning(outlook.is_turned, config.model.upright),
         "device": f"{outlook.device}, {_count(outlook.threads, 'thread')}, precision {outlook.precision}",
         "time": _time(left, outlook.seconds_per_step, config),
         "less": _less(config, left * (outlook.seconds_per_step or 0)),
@@ -305,6 +308,11 @@ def _defects(config: Config) -> str:
 
 def _ways(found: tuple[str, ...], asked: str) -> str:
     return f"{' and '.join(found)} ({asked})" if found else ""
+
+
+def _turning(is_turned: bool, asked: str) -> str:
+    told = f"about its middle, each image until it lies as the others do ({asked}); corners may leave the picture"
+    return told if is_turned else ""
 
 
 def _score(known: Score) -> str:

@@ -30,6 +30,7 @@ from .errors import ParityError
 from .images import ImageSpec, Pixels
 from .model.network import Network
 from .model.parts import PARTS, View, enlarge
+from .model.upright import Upright
 
 SCORE_TOLERANCE = 1e-4  # relative; a sum of less than SMALL a pixel, any other score of less than LOW, as if that much
 PROBED = 16  # images of each part that graph and network are compared on
@@ -54,15 +55,27 @@ class DetectorGraph(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Score, map, reconstruction and parts of a batch."""
-        whole = image.to(torch.float32).permute(0, 3, 1, 2) / self.white
+        whole = image.to(torch.float32).permute(0, 3, 1, 2)
+        upright = self._upright()
+        if upright is not None:
+            angles = upright.angles_of(whole)
+            whole = upright.turn(whole, angles)
+        whole = whole / self.white
         x = functional.avg_pool2d(whole, self.reduction) if self.reduction > 1 else whole
         reading = self.network(x)
         reconstruction = reading.reconstruction.clamp(0, 1)  # nearer to every image there is
         view = View(x, reconstruction, reading, self.network, whole)
         named = zip(self.score.parts, self.score.weights, strict=True)
         parts = torch.cat([weight * enlarge(PARTS[name](view), whole) for name, weight in named], dim=1)
+        reconstruction = enlarge(reconstruction, whole)
+        if upright is not None:
+            parts, reconstruction = (upright.turn_back(one, angles) for one in (parts, reconstruction))
         finished, score = residual.finish(parts.sum(dim=1, keepdim=True), self.score)
-        return score, finished, enlarge(reconstruction, whole).permute(0, 2, 3, 1), parts
+        return score, finished, reconstruction.permute(0, 2, 3, 1), parts
+
+    def _upright(self) -> Upright | None:
+        upright = self.network.upright
+        return upright if upright is not None and upright.is_used else None
 
 
 def make_bundle(network: Network, config: Config, spec: ImageSpec, manifest: dict[str, Any], probe: Pixels) -> Bundle:

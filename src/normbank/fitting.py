@@ -31,6 +31,7 @@ from .identity import Identity, OtherRunError, difference, identity_of, images_r
 from .images import ImageSpec, Pixels, reduced, stored_size
 from .model.bank import Shares
 from .model.memories import check_name
+from .model.upright import Upright
 from .progress import Progress
 from .remembering import remember
 from .report.overlays import colour_scale
@@ -45,6 +46,7 @@ from .training import (
     threads_of,
     torch_of_ours,
 )
+from .turning import lay_upright
 
 MODEL_FILE, RUN_FILE, CHECKPOINT_FILE = "model.nbk", "run.json", "checkpoint.ckpt"
 UNFINISHED = b'{"unfinished": true}\n'  # run.json, from the start of --overwrite on
@@ -59,8 +61,9 @@ MEASURED = 50  # steps left, above which it is worth measuring how long one take
 class Prepared:
     """The images of a run: to train on, held out, the words one should read about them, and how many are for testing.
 
-    `tested` counts the good images that our split, not the user, left for testing. `copies` are the digests of
-    those of held-out images: neither trained on nor held out, and no news to a test.
+    Those to train on are turned as `upright` says; the others come as any image will come to the detector. `tested`
+    counts the good images that our split, not the user, left for testing. `copies` are the digests of those of
+    held-out images: neither trained on nor held out, and no news to a test.
     """
 
     spec: ImageSpec
@@ -69,6 +72,7 @@ class Prepared:
     remarks: tuple[str, ...]
     tested: int
     copies: tuple[str, ...]
+    upright: Upright
 
 
 def fit(
@@ -159,14 +163,15 @@ def prepare(
     _check_images(len(set(contents)), loaded, dataset)
     chosen, kept = _hold_out(loaded, contents, config)
     train = _part(loaded, chosen)
+    upright, pixels = lay_upright(train.pixels, config)
+    train = replace(train, pixels=pixels)
     advice = advise(train.pixels, config, _stored_sizes(train.samples), len(kept))
     copies = len(contents) - len(set(contents))
     remarks = (*_remarks(loaded, dataset, copies), *_remarks_on_use(loaded, len(chosen), len(kept)), *advice)
     tested = sum(sample.label == 0 for sample in dataset.test) if dataset.split_is_ours else 0
     rest = {*range(len(contents))} - {*chosen, *kept}
-    return Prepared(
-        spec, train, _part(loaded, kept), remarks, tested, tuple(loaded.digests[place] for place in sorted(rest))
-    )
+    copied = tuple(loaded.digests[place] for place in sorted(rest))
+    return Prepared(spec, train, _part(loaded, kept), remarks, tested, copied, upright)
 
 
 def _hold_out(loaded: Loaded, contents: Sequence[str], config: Config) -> tuple[list[int], list[int]]:
@@ -292,7 +297,9 @@ def _say_plan(config: Config, prepared: Prepared, seen: Pixels, out: Path, resum
     counts = len(prepared.train.samples), len(prepared.held_out.samples)
     device, threads = device_name(accelerator), threads_of(known)
     shown = mirrors(seen, known.flips), shifts(seen, known.shifts)
-    outlook = Outlook(spec, *counts, device, precision, threads, done, seconds, *shown, prepared.tested)
+    outlook = Outlook(
+        spec, *counts, device, precision, threads, done, seconds, *shown, prepared.tested, prepared.upright.is_used
+    )
     _say(plan(config, outlook, out), quiet=False)
 
 
@@ -305,7 +312,9 @@ def _steps_done(checkpoint: Path) -> int:
 
 
 def fill(config: Config, prepared: Prepared, trained: Trained) -> tuple[Trained, Shares | None]:
-    """Fill the bank, where there is one; the seconds it takes are training's."""
+    """Fill the bank, where there is one, and hand on how images are turned; the seconds it takes are training's."""
+    if trained.network.upright is not None:
+        trained.network.upright = prepared.upright
     bank = trained.network.bank
     if bank is None:
         return trained, None

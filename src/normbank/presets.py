@@ -131,6 +131,7 @@ def _ours(name: str, widths: tuple[int, ...], head_width: int, steps: int, batch
             head_width=head_width,
             bank=_BANK,
             patches=_PATCHES,
+            upright="auto",
         ),
         train=Train(
             steps=steps,
@@ -193,6 +194,7 @@ def fast() -> Config:
             renormalise=True,
             bank=_BANK,
             patches=_PATCHES,
+            upright="auto",
         ),
         train=Train(steps=60, batch_size=20, learning_rate=0.002),
         score=Score(parts=("bank",), smooth=5, pool="max", delta_h=0),

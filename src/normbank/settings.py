@@ -110,6 +110,11 @@ class Model(Frozen):
     gate: bool = Field(
         False, description="pmb: a learnt share of the raw features joins the read on each memory's link (ours)"
     )
+    upright: Literal["none", "auto", "always"] = Field(
+        "none",
+        description="each image is turned about its middle until it lies as the good ones do, its map turned back; "
+        "auto: where they lie at any angle (ours)",
+    )
     edges: bool = Field(False, description="the network sees the image's edges, not the image (field: EdgRec)")
     head_width: int = Field(0, ge=0, description="channels of the segmentation head; 0: none (field: DRAEM)")
     network_size: int = Field(

@@ -14,6 +14,7 @@ from .bergmann import ConvolutionalAutoencoder
 from .memories import make_memories
 from .memory import NoMemory
 from .unet import Reading, UNet
+from .upright import Upright
 
 
 class Head(nn.Module):
@@ -60,7 +61,10 @@ class Critic(nn.Module):
 
 
 class Network(nn.Module):
-    """An autoencoder with its optional companions: `head`, `critic` and `bank` are None where not asked for."""
+    """An autoencoder with its optional companions: `head`, `critic`, `bank` and `upright` are None where not asked for.
+
+    `upright` has no part in `forward`: what it turns is turned before anything looks at it.
+    """
 
     def __init__(
         self,
@@ -69,9 +73,11 @@ class Network(nn.Module):
         critic: Critic | None = None,
         edges: bool = False,
         bank: Bank | None = None,
+        upright: Upright | None = None,
     ) -> None:
         super().__init__()
         self.autoencoder, self.head, self.critic, self.edges, self.bank = autoencoder, head, critic, edges, bank
+        self.upright = upright
 
     def forward(self, images: Tensor) -> Reading:
         """The autoencoder's reading of images [B, C, S, S] in [0, 1]."""
@@ -88,6 +94,7 @@ def build(config: Config, channels: int) -> Network:
         Critic(channels, known.critic_width) if known.critic_width else None,
         known.edges,
         build_bank(config, channels) if known.bank else None,
+        Upright(channels, config.data.size) if known.upright != "none" else None,
     )
 
 

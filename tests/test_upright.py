@@ -1,0 +1,154 @@
+"""Images that lie at any angle, turned until they lie alike, and their maps turned back."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from tiny import tiny_config
+
+from normbank.model.upright import ANGLES, Upright
+from normbank.turning import lay_upright
+
+SIZE, COUNT = 32, 30
+
+
+def arrow(angle: float, seed: int, size: int = SIZE) -> np.ndarray:
+    """A thing that has a head, turned by `angle` (of the image's x towards its y), with a little noise: [S, S, 1]."""
+    line = np.arange(size) - (size - 1) / 2
+    x, y = np.meshgrid(line, line)
+    along, across = x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)
+    unit = size / 32
+    shaft = (abs(across) < 3 * unit) & (abs(along) < 12 * unit)
+    head = (along > 4 * unit) & (abs(across) < (13 * unit - along))
+    noise = np.random.default_rng(seed).normal(0, 4, (size, size))
+    return (60 + 120.0 * (shaft | head) + noise).clip(0, 255).astype(np.uint8)[..., None]
+
+
+def ball(seed: int) -> np.ndarray:
+    """A thing that looks the same from every side: [S, S, 1]."""
+    line = np.arange(SIZE) - (SIZE - 1) / 2
+    noise = np.random.default_rng(seed).normal(0, 4, (SIZE, SIZE))
+    return (60 + 120.0 * (np.hypot(*np.meshgrid(line, line)) < 10) + noise).clip(0, 255).astype(np.uint8)[..., None]
+
+
+def arrows(seed: int = 0, size: int = SIZE) -> tuple[np.ndarray, np.ndarray]:
+    angles = np.random.default_rng(seed).uniform(0, 2 * math.pi, COUNT)
+    return np.stack([arrow(angle, seed + n, size) for n, angle in enumerate(angles)]), angles
+
+
+def planes(pixels: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(pixels.astype(np.float32)).permute(0, 3, 1, 2)
+
+
+def learnt(pixels: np.ndarray) -> Upright:
+    upright = Upright(pixels.shape[3], pixels.shape[1])
+    upright.learn(planes(pixels))
+    return upright
+
+
+def apart(one: np.ndarray, other: float) -> np.ndarray:
+    """The angle between, 0 to pi."""
+    return abs((one - other + math.pi) % (2 * math.pi) - math.pi)
+
+
+@pytest.mark.parametrize("size", [32, 48, 96])
+def test_each_image_is_turned_by_its_own_angle(size):
+    pixels, angles = arrows(size=size)
+    turns = learnt(pixels).angles_of(planes(pixels)).numpy() * 2 * math.pi / ANGLES
+    common = np.angle(np.exp(1j * (angles - turns)).mean())  # where all of them point afterwards
+    assert apart(angles - turns, common).max() < math.radians(4)
+
+
+def test_turned_images_lie_alike():
+    pixels, _ = arrows()
+    upright = learnt(pixels)
+    turned = upright.turn(planes(pixels), upright.angles_of(planes(pixels)))
+    assert planes(pixels).std(dim=0).mean() > 3 * turned.std(dim=0).mean()
+
+
+def test_by_hand_a_quarter():
+    """A quarter turn: what is below comes to the right, and goes back where it was."""
+    image = torch.arange(16.0).reshape(1, 1, 4, 4)
+    upright, quarter = Upright(1, 4), torch.tensor([ANGLES // 4])
+    turned = upright.turn(image, quarter)
+    # The turned image shows at p what is at p turned, x towards y: on the right, (1, 0), what is below, (0, 1).
+    torch.testing.assert_close(turned, torch.rot90(image, 1, dims=(2, 3)), atol=1e-5, rtol=0)
+    torch.testing.assert_close(upright.turn_back(turned, quarter), image, atol=1e-5, rtol=0)
+
+
+def test_the_best_angle_is_that_of_the_slow_search():
+    """Against every angle tried one by one on the rings themselves."""
+    pixels, _ = arrows()
+    upright = learnt(pixels)
+    rings = upright.rings_of(planes(pixels))
+    common = torch.zeros(rings.shape[1], ANGLES, dtype=torch.float64)
+    turns = 2 * math.pi * torch.arange(ANGLES, dtype=torch.float64) / ANGLES
+    for wave in range(1, upright.common.shape[2] + 1):
+        cosines, sines = upright.common[:, :, wave - 1].double()
+        common += cosines[:, None] * torch.cos(wave * turns) + sines[:, None] * torch.sin(wave * turns)
+    radii = torch.arange(upright.rings).double() + 0.5
+    for ring, found in zip(rings, upright.angles_of(planes(pixels)), strict=True):
+        fits = [float((ring.roll(-turn, dims=1) * common * radii[:, None]).sum()) for turn in range(ANGLES)]
+        assert int(np.argmax(fits)) == int(found)
+
+
+def test_rings_by_hand():
+    """Two by two cells have one ring, through no cell's middle: at 45 degrees it is nearest to the lower right."""
+    upright = Upright(1, 2)
+    image = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
+    (ring,) = upright.rings_of(image)[0].tolist()
+    assert ring[0] == pytest.approx(3)  # (0.5, 0): half of 2 and half of 4
+    assert ring[ANGLES // 4] == pytest.approx(3.5)  # (0, 0.5), downwards: half of 3 and half of 4
+    assert ring[ANGLES // 2] == pytest.approx(2)
+    assert ring[3 * ANGLES // 4] == pytest.approx(1.5)
+
+
+def test_corners_turned_out_of_sight_are_nothing():
+    upright, eighth = Upright(1, SIZE), torch.tensor([ANGLES // 8])
+    back = upright.turn_back(torch.ones(1, 1, SIZE, SIZE), eighth)[0, 0]
+    assert back[0, 0] == back[-1, -1] == 0
+    assert back[SIZE // 2, SIZE // 2] == 1
+    mirrored = upright.turn(torch.ones(1, 1, SIZE, SIZE), eighth)
+    assert mirrored.min() > 0.999  # no black corners are shown to the network
+
+
+def test_auto_turns_what_lies_at_any_angle():
+    pixels, _ = arrows()
+    upright, turned = lay_upright(pixels, tiny_config(data__size=SIZE, model__upright="auto"))
+    assert upright.is_used
+    assert turned.dtype == np.uint8
+    assert turned.shape == pixels.shape
+    assert turned.std(axis=0).mean() < pixels.std(axis=0).mean() / 3
+
+
+@pytest.mark.parametrize("kind", ["as they lie", "noise", "one image", "plain", "round"])
+def test_auto_leaves_everything_else(kind):
+    rng = np.random.default_rng(3)
+    pixels = {
+        "as they lie": np.stack([arrow(0.3 + rng.normal(0, 0.02), n) for n in range(COUNT)]),
+        "noise": rng.integers(0, 256, (COUNT, SIZE, SIZE, 1)).astype(np.uint8),
+        "one image": np.stack([arrow(0.3, 0)] * 2),
+        "plain": np.full((COUNT, SIZE, SIZE, 1), 7, np.uint8),
+        "round": np.stack([ball(n) for n in range(COUNT)]),
+    }[kind]
+    upright, left = lay_upright(pixels, tiny_config(data__size=SIZE, model__upright="auto"))
+    assert not upright.is_used
+    assert left is pixels
+
+
+def test_asked_for_always_and_not_at_all():
+    pixels = np.random.default_rng(3).integers(0, 256, (9, SIZE, SIZE, 2)).astype(np.uint16) * 200
+    upright, turned = lay_upright(pixels, tiny_config(data__size=SIZE, model__upright="always"))
+    assert upright.is_used
+    assert turned.dtype == np.uint16
+    assert not lay_upright(pixels, tiny_config(data__size=SIZE))[0].is_used
+
+
+def test_it_is_kept_with_the_weights():
+    pixels, _ = arrows()
+    one, other = learnt(pixels), Upright(1, SIZE)
+    other.load_state_dict(one.state_dict())
+    assert torch.equal(one.angles_of(planes(pixels)), other.angles_of(planes(pixels)))
+    other.load_state_dict(Upright(1, SIZE).state_dict())
+    assert not other.is_used
