@@ -1,13 +1,20 @@
 """Images that lie at any angle, turned until they lie alike, and their maps turned back."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tiny import tiny_config
+from tiny import save, tiny_config
 
+from normbank import detector as detectors
+from normbank.bundle import read_bundle, write_bundle
+from normbank.data.samples import Dataset, Sample
+from normbank.fitting import fit
 from normbank.model.upright import ANGLES, Upright
+from normbank.rescoring import rescore
+from normbank.telling import about_model
 from normbank.turning import lay_upright
 
 SIZE, COUNT = 32, 30
@@ -152,3 +159,47 @@ def test_it_is_kept_with_the_weights():
     assert torch.equal(one.angles_of(planes(pixels)), other.angles_of(planes(pixels)))
     other.load_state_dict(Upright(1, SIZE).state_dict())
     assert not other.is_used
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A detector that has learnt 30 arrows at any angle, by its bank alone."""
+    folder = tmp_path_factory.mktemp("arrows")
+    pixels, _ = arrows(size=64)
+    paths = [save(folder / f"{number:02d}.png", image[..., 0]) for number, image in enumerate(pixels)]
+    dataset = Dataset("arrows", "folder", str(folder), tuple(Sample(str(path), 0, "good") for path in paths), ())
+    bank = {"model__bank": 256 * 30, "score__parts": ("bank",), "score__pool": "max", "score__delta_h": 0}
+    config = tiny_config(data__size=64, data__held_out_min=5, model__upright="auto", **bank)
+    return fit(config, dataset, folder / "run", quiet=True)
+
+
+def test_a_detector_finds_a_defect_where_it_is_at_any_angle(model):
+    detector = detectors.load(model)
+    assert detector.manifest["turned"]
+    good, spoilt, spots = [], [], []
+    for number, angle in enumerate(np.linspace(0.1, 6.2, 8)):
+        image = arrow(angle, 100 + number, 64)
+        x, y = (round(31.5 + 10 * of(angle + 2.2)) for of in (math.cos, math.sin))  # beside the shaft
+        marked = image.copy()
+        marked[y - 3 : y + 4, x - 3 : x + 4] = 0
+        good.append(image)
+        spoilt.append(marked)
+        spots.append((y, x))
+    plain, found = detector.predict(good), detector.predict(spoilt)
+    assert min(one.score for one in found) > max(one.score for one in plain)
+    for one, spot in zip(found, spots, strict=True):
+        hottest = np.unravel_index(one.anomaly_map.argmax(), one.anomaly_map.shape)
+        assert np.hypot(*np.subtract(hottest, spot)) < 8  # two cells
+        assert one.score == one.anomaly_map.max()
+
+
+def test_it_says_that_it_turns(model):
+    lines = list(about_model(detectors.load(model), model))
+    assert "turned     each image about its middle, until it lies as the good ones do" in lines
+
+
+def test_another_score_turns_as_before(model, tmp_path):
+    write_bundle(tmp_path / "other.nbk", rescore(read_bundle(model), {"score.smooth": 3}))
+    image = arrow(1.0, 100, 64)
+    before, after = (detectors.load(path).predict(image).anomaly_map for path in (model, tmp_path / "other.nbk"))
+    assert np.corrcoef(before.ravel(), after.ravel())[0, 1] > 0.95

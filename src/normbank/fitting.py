@@ -374,6 +374,7 @@ def _record(config: Config, dataset: Dataset, prepared: Prepared, trained: Train
             "held_out": [below(sample.name, dataset.root) for sample in prepared.held_out.samples],
             "skipped": [[name, reason] for name, reason in (*dataset.skipped, *prepared.train.skipped)],
         },
+        "turned": prepared.upright.is_used,
         "remarks": list(prepared.remarks),
         "parameters": sum(p.numel() for p in trained.network.parameters()),
         "training_seconds": round(trained.seconds, 3),

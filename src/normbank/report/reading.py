@@ -15,6 +15,10 @@ _KINDS = {
     "memory": "measures how far its features are from all that its memory holds",
     "latent": "measures how far the drawing is from the image to a second network’s eye",
 }
+_TURNED = (
+    "It turns each image about its middle until it lies as the good ones did, and the heat map back: what a corner "
+    "shows beyond that is not judged. "
+)
 _POOLS = {
     "sum": "the sum of the heat map",
     "max": "the hottest point of the heat map",
@@ -31,7 +35,7 @@ def how_it_judges(context: Mapping[str, Any]) -> str:
     parts = list(score["parts"])
     told = list(dict.fromkeys(_KINDS.get(part, _DRAWN) for part in parts))
     pool = _POOLS[score["pool"]].format(share=f"{100 * score['top_share']:g}\u00a0%")
-    about = f"{_sentences(told)}{_sketch(parts)}"
+    about = f"{_TURNED if context.get('turned') else ''}{_sentences(told)}{_sketch(parts)}"
     return f"The model has learnt from good images alone. {about} The score is {pool}: higher is more anomalous."
 
 

@@ -1,0 +1,61 @@
+"""A tree of MVTec AD with every image turned, its mask likewise."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny import save
+
+REPO = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPO))  # bench stands outside the package
+
+from bench.turned import main, turn  # noqa: E402
+from normbank.data.open import open_dataset  # noqa: E402
+from normbank.settings import Data  # noqa: E402
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """One good image to train on, one to test, and one with a white mark and its mask."""
+    marked = np.full((32, 32, 3), 90, np.uint8)
+    marked[4:10, 14:20] = 255
+    for name in ("train/good/000.png", "test/good/000.png"):
+        save(tmp_path / "part" / name, np.full((32, 32, 3), 90, np.uint8))
+    save(tmp_path / "part/test/spot/000.png", marked)
+    save(tmp_path / "part/ground_truth/spot/000_mask.png", (marked[..., 0] > 200).astype(np.uint8) * 255)
+    return tmp_path / "part"
+
+
+def read(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def test_mask_and_mark_are_turned_alike_and_by_the_seed(tree: Path, tmp_path: Path) -> None:
+    assert turn(tree, tmp_path / "turned") == turn(tree, tmp_path / "again") == 3
+    image, mask = (read(tmp_path / "turned" / name) for name in ("test/spot/000.png", "ground_truth/spot/000_mask.png"))
+    assert image.shape == (32, 32, 3)
+    assert set(np.unique(mask)) == {0, 255}
+    assert not np.array_equal(mask, read(tree / "ground_truth/spot/000_mask.png"))
+    assert image[mask == 255].mean() > 220
+    assert image[mask == 0].mean() < 100
+    assert np.array_equal(image, read(tmp_path / "again/test/spot/000.png"))
+
+
+def test_it_is_a_data_set_as_before(tree: Path, tmp_path: Path) -> None:
+    turn(tree, tmp_path / "turned")
+    found = open_dataset(tmp_path / "turned", Data())
+    assert (found.format, len(found.train), len(found.test)) == ("mvtec", 1, 2)
+    assert sum(sample.mask is not None for sample in found.test) == 1
+
+
+def test_the_command(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tree), str(tmp_path / "turned")]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'turned'}: 3 images\n"
+    for wrong in ([str(tree), str(tmp_path / "turned")], [str(tmp_path / "none"), str(tmp_path / "other")]):
+        assert main(wrong) == 2
+        assert "expected an MVTec AD category, and" in capsys.readouterr().err
