@@ -45,7 +45,8 @@ class DetectorGraph(nn.Module):
     """Image values in, score and map out: what the ONNX file holds.
 
     Input [N, S, S, C] uint8 or uint16; outputs pred_score [N], anomaly_map [N, 1, S, S], reconstruction [N, S, S, C],
-    and parts [N, P, S, S], the weighted maps that the anomaly map is made of, in the order of `score.parts`.
+    and parts [N, P, S, S], the weighted maps that the anomaly map is made of, in the order of `score.parts`. Where
+    images are turned upright all of these are turned back, 0 where a corner was out of sight.
     """
 
     def __init__(self, network: Network, config: Config, spec: ImageSpec) -> None:

@@ -20,7 +20,8 @@ def lay_upright(pixels: Pixels, config: Config) -> tuple[Upright, Pixels]:
     `model.upright` decides: "auto" turns them where a typical image comes far nearer to its like by it.
     """
     upright = Upright(pixels.shape[3], config.data.size)
-    some = _planes(pixels[np.linspace(0, len(pixels) - 1, min(LOOKED_AT, len(pixels))).round().astype(int)])
+    places = np.linspace(0, len(pixels) - 1, min(LOOKED_AT, len(pixels))).round().astype(int)
+    some = torch.from_numpy(pixels[places]).permute(0, 3, 1, 2)
     if config.model.upright == "always":
         upright.learn(some)
     if config.model.upright == "auto":
@@ -32,11 +33,6 @@ def lay_upright(pixels: Pixels, config: Config) -> tuple[Upright, Pixels]:
 
 
 def _turned(upright: Upright, pixels: Pixels) -> Pixels:
-    images = _planes(pixels)
+    images = torch.from_numpy(pixels.astype(np.float32)).permute(0, 3, 1, 2)
     turned = upright.turn(images, upright.angles_of(images))
     return turned.round().permute(0, 2, 3, 1).numpy().astype(pixels.dtype)
-
-
-def _planes(pixels: Pixels) -> torch.Tensor:
-    """[N, S, S, C] -> [N, C, S, S], the same whole numbers."""
-    return torch.from_numpy(pixels.astype(np.float32)).permute(0, 3, 1, 2)

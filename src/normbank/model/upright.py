@@ -21,6 +21,7 @@ from ..symmetry import GRID
 ANGLES = 240  # that are tried, a degree and a half apart
 WAVES = 40  # of a ring: a coarse image of 32 cells a side has no finer
 STARTS, ROUNDS = 5, 8  # good images that the others are turned to at first, and how often all are turned again
+AT_ONCE = 8  # images
 NEARER = 0.62  # times as far from its like, squared, that a typical image has to come by being turned
 
 
@@ -65,11 +66,11 @@ class Upright(nn.Module):
 
     def learn(self, images: Tensor) -> None:
         """Find what turned good images [N, C, S, S], of whole numbers, have in common."""
-        self._settle(self.rings_of(images))
+        self._settle(self._all_rings(images))
 
     def learn_if_it_helps(self, images: Tensor) -> None:
         """`learn`, and forget it where turning brings a typical image of [N, C, S, S] no nearer to its like."""
-        rings = self.rings_of(images)
+        rings = self._all_rings(images)
         angles = self._settle(rings)
         turned = torch.stack([ring.roll(-int(angle), dims=1) for ring, angle in zip(rings, angles, strict=True)])
         if len(images) < 3 or _nearness(turned * self.weights.sqrt(), rings * self.weights.sqrt()) > NEARER:
@@ -88,6 +89,10 @@ class Upright(nn.Module):
             if float(found.amax(dim=1).mean()) > best:
                 best, angles, self.common = float(found.amax(dim=1).mean()), found.argmax(dim=1), common.float()
         return angles
+
+    def _all_rings(self, images: Tensor) -> Tensor:
+        """`rings_of` many images, a few at a time: in 64 bits they are large."""
+        return torch.cat([self.rings_of(some) for some in torch.split(images, AT_ONCE)])
 
     def rings_of(self, images: Tensor) -> Tensor:
         """Images [N, C, S, S] of whole numbers along rings about their middle: 64 bits [N, C * rings, ANGLES]."""
