@@ -34,7 +34,8 @@ LEGENDS = {
         "`python -m bench run textures --data .` runs what is missing. " + LEGEND
     ),
     "turned": (
-        "MVTec transistor, every image turned about its middle by an angle of its own, defects and all. After "
+        "MVTec transistor, every image turned about its middle by an angle of its own, defects and all; borders are "
+        "mirrored, and defects mirrored there have no mask. After "
         "`python -m bench.turned mvtec_ad/transistor turned/transistor`, `python -m bench run turned --data .` runs "
         "what is missing. " + LEGEND
     ),

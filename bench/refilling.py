@@ -13,12 +13,14 @@ from pathlib import Path
 from normbank.bundle import read_bundle
 from normbank.config import Config
 from normbank.data.samples import Dataset
+from normbank.errors import BundleError
 
 
 def refill(config: Config, dataset: Dataset, out: Path) -> str | None:
     """Replace the finished model in `out`, of these settings and images; returns the commit its network is of.
 
-    Seconds, threads and machine stay those of the training. BundleError for a network of another version.
+    Seconds, threads and machine stay those of the training. BundleError for a network of another version, or one
+    whose images were turned otherwise.
     """
     from normbank.export import weights_of
     from normbank.fitting import MODEL_FILE, RUN_FILE, fill, finish, prepare
@@ -29,6 +31,8 @@ def refill(config: Config, dataset: Dataset, out: Path) -> str | None:
     before = read_bundle(out / MODEL_FILE)
     curve = json.loads((out / RUN_FILE).read_bytes())["curve"]
     prepared = prepare(config, dataset)
+    if before.manifest.get("turned", False) != prepared.upright.is_used:
+        raise BundleError(f"{out}: its network saw these images turned otherwise. Train it again.")
     network = build(config, prepared.spec.channels)
     empty, network.bank = network.bank, None  # the old one's weights may be of another kind
     weights = weights_of(before, network.state_dict())

@@ -22,9 +22,11 @@ SEED = 0
 
 def turn(source: Path, target: Path) -> int:
     """Write the turned tree to `target`, which must not be there; returns the number of images. ValueError."""
-    files = sorted(path for path in source.rglob("*.png") if "ground_truth" not in path.parts)
-    if not files or target.exists():
-        raise ValueError(f"{source}: expected an MVTec AD category, and {target} not to be there")
+    files = sorted(path for path in source.rglob("*.png") if path.relative_to(source).parts[0] in ("train", "test"))
+    if not files:
+        raise ValueError(f"{source}: expected the folder of a category of MVTec AD, got one without train/ and test/")
+    if target.exists():
+        raise ValueError(f"{target}: expected no such folder yet, got one. Delete it, or name another.")
     angles = np.random.default_rng(SEED).uniform(0, 360, len(files))
     for path, angle in zip(files, angles, strict=True):
         for found, mode, order in _with_mask(source, path):

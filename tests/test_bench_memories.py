@@ -88,7 +88,7 @@ def test_the_metrics_are_those_of_the_bank_itself():
 
 
 def test_a_set_a_file_and_a_row_of_the_report(tiny_data, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(memories, "preset", lambda name: {"fast": SMALL}[name])
+    monkeypatch.setattr(memories, "preset", lambda name, _: {"fast": SMALL}[name])
     assert memories.main([str(tiny_data), "--shifted", "--out", str(tmp_path)]) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny-shifted.json"]
     values = json.loads((tmp_path / "tiny-shifted.json").read_text())

@@ -46,6 +46,15 @@ def test_mask_and_mark_are_turned_alike_and_by_the_seed(tree: Path, tmp_path: Pa
     assert np.array_equal(image, read(tmp_path / "again/test/spot/000.png"))
 
 
+def test_each_image_has_an_angle_of_its_own(tree: Path, tmp_path: Path) -> None:
+    marked = read(tree / "test/spot/000.png")
+    for name in ("train/good/001.png", "train/good/002.png"):
+        save(tree / name, marked)
+    turn(tree, tmp_path / "turned")
+    one, other = (read(tmp_path / "turned" / name) for name in ("train/good/001.png", "train/good/002.png"))
+    assert not np.array_equal(one, other)
+
+
 def test_it_is_a_data_set_as_before(tree: Path, tmp_path: Path) -> None:
     turn(tree, tmp_path / "turned")
     found = open_dataset(tmp_path / "turned", Data())
@@ -56,6 +65,10 @@ def test_it_is_a_data_set_as_before(tree: Path, tmp_path: Path) -> None:
 def test_the_command(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tree), str(tmp_path / "turned")]) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'turned'}: 3 images\n"
-    for wrong in ([str(tree), str(tmp_path / "turned")], [str(tmp_path / "none"), str(tmp_path / "other")]):
-        assert main(wrong) == 2
-        assert "expected an MVTec AD category, and" in capsys.readouterr().err
+    wrong = {
+        (str(tree), str(tmp_path / "turned")): "expected no such folder yet",
+        (str(tmp_path / "none"), str(tmp_path / "other")): "expected the folder of a category of MVTec AD",
+    }
+    for arguments, message in wrong.items():
+        assert main([*arguments]) == 2
+        assert message in capsys.readouterr().err

@@ -384,7 +384,7 @@ def test_it_is_json_with_relative_paths(detector, data):
     assert values["skipped"] == [["test/good/003.png", "is empty (0 bytes)"]]
     assert values["metrics"] == found.metrics
     assert Counter(one["kind"] for one in values["scored"]) == {"good": 3, "scratch": 3, "spot": 3}
-    for name in ("preset", "trained_images", "seed", "machine", "versions", "training_seconds", "data_name"):
+    for name in ("preset", "trained_images", "seed", "machine", "versions", "training_seconds", "data_name", "turned"):
         assert name in values["context"]
 
 

@@ -26,7 +26,7 @@ def test_a_bank_is_not_told_as_a_drawing() -> None:
 def test_turning_is_told_where_images_are_turned() -> None:
     settings = preset("fast").model_dump(mode="json")
     text = how_it_judges({"settings": settings, "turned": True})
-    assert text.startswith(f"{LEARNT}It turns each image about its middle until it lies as the good ones did, and the")
+    assert text.startswith(f"{LEARNT}It turns each image about its middle until it lies as the good ones did, and what")
     assert "turns" not in how_it_judges({"settings": settings, "turned": False})
 
 

@@ -9,6 +9,7 @@ import torch
 from tiny import save, tiny_config
 
 from normbank import detector as detectors
+from normbank.advice import lie_apart
 from normbank.bundle import read_bundle, write_bundle
 from normbank.data.samples import Dataset, Sample
 from normbank.fitting import fit
@@ -39,8 +40,8 @@ def ball(seed: int) -> np.ndarray:
     return (60 + 120.0 * (np.hypot(*np.meshgrid(line, line)) < 10) + noise).clip(0, 255).astype(np.uint8)[..., None]
 
 
-def arrows(seed: int = 0, size: int = SIZE) -> tuple[np.ndarray, np.ndarray]:
-    angles = np.random.default_rng(seed).uniform(0, 2 * math.pi, COUNT)
+def arrows(seed: int = 0, size: int = SIZE, count: int = COUNT) -> tuple[np.ndarray, np.ndarray]:
+    angles = np.random.default_rng(seed).uniform(0, 2 * math.pi, count)
     return np.stack([arrow(angle, seed + n, size) for n, angle in enumerate(angles)]), angles
 
 
@@ -59,7 +60,7 @@ def apart(one: np.ndarray, other: float) -> np.ndarray:
     return abs((one - other + math.pi) % (2 * math.pi) - math.pi)
 
 
-@pytest.mark.parametrize("size", [32, 48, 96])
+@pytest.mark.parametrize("size", [32, 37, 48, 74, 96, 100])
 def test_each_image_is_turned_by_its_own_angle(size):
     pixels, angles = arrows(size=size)
     turns = learnt(pixels).angles_of(planes(pixels)).numpy() * 2 * math.pi / ANGLES
@@ -100,6 +101,18 @@ def test_the_best_angle_is_that_of_the_slow_search():
         assert int(np.argmax(fits)) == int(found)
 
 
+@pytest.mark.parametrize("kind", ["square", "cross"])
+def test_of_angles_that_are_level_the_first_is_taken(kind):
+    """What looks alike at four angles is turned by one and the same, whatever is computed beside it."""
+    line = np.arange(SIZE)
+    across, down = (abs(line - 15.5) < 8)[None, :], (abs(line - 15.5) < 8)[:, None]
+    image = planes((200 * (across & down if kind == "square" else across | down)).astype(np.uint8)[None, ..., None])
+    upright = Upright(1, SIZE)
+    upright.learn(image)
+    alone, beside = upright.angles_of(image), upright.angles_of(torch.cat([planes(arrows()[0]), image]))
+    assert int(alone) == int(beside[-1]) < ANGLES // 4
+
+
 def test_rings_by_hand():
     """Two by two cells have one ring, through no cell's middle: at 45 degrees it is nearest to the lower right."""
     upright = Upright(1, 2)
@@ -120,8 +133,9 @@ def test_corners_turned_out_of_sight_are_nothing():
     assert mirrored.min() > 0.999  # no black corners are shown to the network
 
 
-def test_auto_turns_what_lies_at_any_angle():
-    pixels, _ = arrows()
+@pytest.mark.parametrize("count", [5, 30, 200])
+def test_auto_turns_what_lies_at_any_angle(count):
+    pixels, _ = arrows(count=count)
     upright, turned = lay_upright(pixels, tiny_config(data__size=SIZE, model__upright="auto"))
     assert upright.is_used
     assert turned.dtype == np.uint8
@@ -129,19 +143,36 @@ def test_auto_turns_what_lies_at_any_angle():
     assert turned.std(axis=0).mean() < pixels.std(axis=0).mean() / 3
 
 
-@pytest.mark.parametrize("kind", ["as they lie", "noise", "one image", "plain", "round"])
+def test_neither_pairs_nor_light_hide_that_things_lie_at_any_angle():
+    pixels, _ = arrows()
+    lights = np.random.default_rng(1).integers(-50, 50, (COUNT, 1, 1, 1))
+    lit = (pixels.astype(int) + lights).clip(0, 255).astype(np.uint8)
+    for other in (np.repeat(pixels, 2, axis=0), lit):
+        assert lay_upright(other, tiny_config(data__size=SIZE, model__upright="auto"))[0].is_used
+
+
+@pytest.mark.parametrize("kind", ["as they lie", "noise", "two images", "copies", "plain", "round"])
 def test_auto_leaves_everything_else(kind):
     rng = np.random.default_rng(3)
     pixels = {
         "as they lie": np.stack([arrow(0.3 + rng.normal(0, 0.02), n) for n in range(COUNT)]),
         "noise": rng.integers(0, 256, (COUNT, SIZE, SIZE, 1)).astype(np.uint8),
-        "one image": np.stack([arrow(0.3, 0)] * 2),
+        "two images": np.stack([arrow(0.3, 0), arrow(2.0, 0)]),
+        "copies": np.stack([arrow(0.3, 0)] * 9),
         "plain": np.full((COUNT, SIZE, SIZE, 1), 7, np.uint8),
         "round": np.stack([ball(n) for n in range(COUNT)]),
     }[kind]
     upright, left = lay_upright(pixels, tiny_config(data__size=SIZE, model__upright="auto"))
     assert not upright.is_used
     assert left is pixels
+
+
+def test_what_is_turned_lies_apart_no_more():
+    """The advice to align images by hand looks at them as they are shown, turned."""
+    pixels, _ = arrows(size=64)
+    assert lie_apart(pixels)
+    _, turned = lay_upright(pixels, tiny_config(data__size=64, model__upright="auto"))
+    assert not lie_apart(turned)
 
 
 def test_asked_for_always_and_not_at_all():
@@ -161,15 +192,20 @@ def test_it_is_kept_with_the_weights():
     assert not other.is_used
 
 
+def coloured(image: np.ndarray) -> np.ndarray:
+    return np.concatenate([image, image // 2, 255 - image], axis=2)
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A detector that has learnt 30 arrows at any angle, by its bank alone."""
+    """A detector that has learnt 30 coloured arrows at any angle, by its bank alone; its network sees half as much."""
     folder = tmp_path_factory.mktemp("arrows")
     pixels, _ = arrows(size=64)
-    paths = [save(folder / f"{number:02d}.png", image[..., 0]) for number, image in enumerate(pixels)]
+    paths = [save(folder / f"{number:02d}.png", coloured(image)) for number, image in enumerate(pixels)]
     dataset = Dataset("arrows", "folder", str(folder), tuple(Sample(str(path), 0, "good") for path in paths), ())
     bank = {"model__bank": 256 * 30, "score__parts": ("bank",), "score__pool": "max", "score__delta_h": 0}
-    config = tiny_config(data__size=64, data__held_out_min=5, model__upright="auto", **bank)
+    seen = {"data__size": 64, "model__network_size": 32, "model__upright": "auto"}
+    config = tiny_config(data__held_out_min=5, **seen, **bank)
     return fit(config, dataset, folder / "run", quiet=True)
 
 
@@ -178,7 +214,7 @@ def test_a_detector_finds_a_defect_where_it_is_at_any_angle(model):
     assert detector.manifest["turned"]
     good, spoilt, spots = [], [], []
     for number, angle in enumerate(np.linspace(0.1, 6.2, 8)):
-        image = arrow(angle, 100 + number, 64)
+        image = coloured(arrow(angle, 100 + number, 64))
         x, y = (round(31.5 + 10 * of(angle + 2.2)) for of in (math.cos, math.sin))  # beside the shaft
         marked = image.copy()
         marked[y - 3 : y + 4, x - 3 : x + 4] = 0
@@ -193,6 +229,15 @@ def test_a_detector_finds_a_defect_where_it_is_at_any_angle(model):
         assert one.score == one.anomaly_map.max()
 
 
+def test_the_graph_takes_the_first_of_level_angles_whatever_stands_beside(model):
+    square = np.full((64, 64, 3), 60, np.uint8)
+    square[16:48, 16:48] = 180
+    detector = detectors.load(model)
+    others = [coloured(arrow(1.0, number, 64)) for number in range(2)]
+    alone, beside = detector.predict(square), detector.predict([square, *others])[0]
+    np.testing.assert_allclose(alone.anomaly_map, beside.anomaly_map, atol=1e-5)
+
+
 def test_it_says_that_it_turns(model):
     lines = list(about_model(detectors.load(model), model))
     assert "turned     each image about its middle, until it lies as the good ones do" in lines
@@ -200,6 +245,6 @@ def test_it_says_that_it_turns(model):
 
 def test_another_score_turns_as_before(model, tmp_path):
     write_bundle(tmp_path / "other.nbk", rescore(read_bundle(model), {"score.smooth": 3}))
-    image = arrow(1.0, 100, 64)
+    image = coloured(arrow(1.0, 100, 64))
     before, after = (detectors.load(path).predict(image).anomaly_map for path in (model, tmp_path / "other.nbk"))
     assert np.corrcoef(before.ravel(), after.ravel())[0, 1] > 0.95

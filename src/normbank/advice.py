@@ -85,7 +85,8 @@ def _on_places(pixels: Pixels, config: Config) -> str | None:
     ones = ",".join(["1"] * known.memory_levels)
     remedy = f", or set model.partitions={ones}, which at least does not tie the memory to a height" if banded else ""
     but = ", all but the patches of the bank" if known.patches else ""
-    turn = "; model.upright=auto does the latter" if known.upright == "none" else ""
+    can_turn = known.upright == "none" and config.score.pool == "max" and not config.score.delta_h
+    turn = "; model.upright=auto does the latter" if can_turn else ""
     return (
         "the objects seem to lie at different places or angles: moved and turned they would match, as they are they do "
         f"not. Most of what is learnt here is learnt for its place in the image{but}. Align them before training "
@@ -273,7 +274,7 @@ def plan(config: Config, outlook: Outlook, out: Path) -> str:
         "score": _score(config.score),
         "mirrors": _ways(outlook.mirrors, known.flips),
         "shifts": _ways(outlook.shifts, known.shifts),
-        "turned": _turning(outlook.is_turned, config.model.upright),
+        "turned": _turning(config) if outlook.is_turned else "",
         "device": f"{outlook.device}, {_count(outlook.threads, 'thread')}, precision {outlook.precision}",
         "time": _time(left, outlook.seconds_per_step, config),
         "less": _less(config, left * (outlook.seconds_per_step or 0)),
@@ -310,9 +311,12 @@ def _ways(found: tuple[str, ...], asked: str) -> str:
     return f"{' and '.join(found)} ({asked})" if found else ""
 
 
-def _turning(is_turned: bool, asked: str) -> str:
-    told = f"about its middle, each image until it lies as the others do ({asked}); corners may leave the picture"
-    return told if is_turned else ""
+def _turning(config: Config) -> str:
+    known = config.score
+    told = f"each image about its middle, until it lies as the others do ({config.model.upright}); "
+    if known.pool == "max" and not known.delta_h:
+        return told + "corners that leave the picture are not judged"
+    return told + "corners that leave the picture count as 0, so that a score may lose a sixth by the angle"
 
 
 def _score(known: Score) -> str:

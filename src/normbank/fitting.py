@@ -121,7 +121,7 @@ def _train(
     if resume and not (out / CHECKPOINT_FILE).exists():
         _say(f"no checkpoint in {out}: training starts from the beginning", quiet)
     seen = reduced(prepared.train.pixels, config.reduction)
-    identity = {**identity, **order_of(prepared.train)}
+    identity = {**identity, **order_of(prepared.train), **_turning(prepared)}
     if resume:
         check_resumable(out / CHECKPOINT_FILE, identity, config.train, seen)
     if not quiet:
@@ -135,6 +135,11 @@ def _train(
     trained, shares = fill(config, prepared, trained)
     _say(f"writing {out / MODEL_FILE}, and comparing what it computes with the network", quiet)
     return finish(config, dataset, prepared, trained, shares, out)
+
+
+def _turning(prepared: Prepared) -> Identity:
+    """What an unfinished run has to share where its images are turned; others' checkpoints do not know of it."""
+    return {"images turned upright": True} if prepared.upright.is_used else {}
 
 
 def _images(prepared: Prepared) -> dict[str, Any]:
@@ -312,9 +317,7 @@ def _steps_done(checkpoint: Path) -> int:
 
 
 def fill(config: Config, prepared: Prepared, trained: Trained) -> tuple[Trained, Shares | None]:
-    """Fill the bank, where there is one, and hand on how images are turned; the seconds it takes are training's."""
-    if trained.network.upright is not None:
-        trained.network.upright = prepared.upright
+    """Fill the bank, where there is one; the seconds it takes are training's."""
     bank = trained.network.bank
     if bank is None:
         return trained, None
@@ -328,6 +331,8 @@ def finish(
     config: Config, dataset: Dataset, prepared: Prepared, trained: Trained, shares: Shares | None, out: Path
 ) -> Path:
     """Export and calibrate what was trained, and write both files of `out`; returns the model's path."""
+    if trained.network.upright is not None:
+        trained.network.upright = prepared.upright
     record = _record(config, dataset, prepared, trained)
     if shares is not None:
         record["bank"] = shares._asdict()

@@ -7,10 +7,9 @@ import torch
 
 from .config import Config
 from .images import Pixels
-from .model.upright import Upright
+from .model.upright import AT_ONCE, Upright
 from .symmetry import LOOKED_AT
-
-BATCH = 32  # images turned at once
+from .training import torch_of_ours
 
 
 @torch.no_grad()
@@ -20,19 +19,20 @@ def lay_upright(pixels: Pixels, config: Config) -> tuple[Upright, Pixels]:
     `model.upright` decides: "auto" turns them where a typical image comes far nearer to its like by it.
     """
     upright = Upright(pixels.shape[3], config.data.size)
+    if config.model.upright == "none":
+        return upright, pixels
     places = np.linspace(0, len(pixels) - 1, min(LOOKED_AT, len(pixels))).round().astype(int)
     some = torch.from_numpy(pixels[places]).permute(0, 3, 1, 2)
-    if config.model.upright == "always":
-        upright.learn(some)
-    if config.model.upright == "auto":
-        upright.learn_if_it_helps(some)
-    if not upright.is_used:
-        return upright, pixels
-    parts = [_turned(upright, pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)]
-    return upright, np.concatenate(parts)
+    with torch_of_ours(config.train):
+        learn = upright.learn if config.model.upright == "always" else upright.learn_if_it_helps
+        learn(some)
+        return upright, _turned(upright, pixels) if upright.is_used else pixels
 
 
 def _turned(upright: Upright, pixels: Pixels) -> Pixels:
-    images = torch.from_numpy(pixels.astype(np.float32)).permute(0, 3, 1, 2)
-    turned = upright.turn(images, upright.angles_of(images))
-    return turned.round().permute(0, 2, 3, 1).numpy().astype(pixels.dtype)
+    turned = np.empty_like(pixels)
+    for start in range(0, len(pixels), AT_ONCE):
+        some = slice(start, start + AT_ONCE)
+        images = torch.from_numpy(pixels[some].astype(np.float32)).permute(0, 3, 1, 2)
+        turned[some] = upright.turn(images, upright.angles_of(images)).round().permute(0, 2, 3, 1).numpy()
+    return turned

@@ -2,8 +2,8 @@
 
 Things that lie at any angle are compared with good ones that lie as they do. Which angle an image needs is found on a
 coarse image of it, by the correlation of its rings with those that the good images have in common; all of that in 64
-bits, whose rounding leaves no two angles level: the network and its exported graph have to choose the same one.
-What is kept is of 32 bits, for devices that have no others.
+bits, and of angles that are level but for rounding the first is taken: the network and its exported graph have to
+choose the same one. What is kept is of 32 bits, for devices that have no others.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ ANGLES = 240  # that are tried, a degree and a half apart
 WAVES = 40  # of a ring: a coarse image of 32 cells a side has no finer
 STARTS, ROUNDS = 5, 8  # good images that the others are turned to at first, and how often all are turned again
 AT_ONCE = 8  # images
-NEARER = 0.62  # times as far from its like, squared, that a typical image has to come by being turned
+LEVEL = 1e-9  # of the best fit: what is this near to it is level with it
+LIKE = 4  # a quarter of the images are the like of one
+HELPS = 0.4  # share of its squared distance from its like that a typical image keeps when turned; above, none is turned
 
 
 class Upright(nn.Module):
@@ -42,11 +44,12 @@ class Upright(nn.Module):
 
     def __init__(self, channels: int, size: int) -> None:
         super().__init__()
-        cells = max(n for n in range(1, min(GRID, size) + 1) if size % n == 0)
-        self.width, self.rings = size // cells, max(1, cells // 2)
+        self.width = max(1, size // GRID)
+        self.cells = size // self.width
+        self.rings = self.cells // 2
         waves = torch.arange(1, WAVES + 1, dtype=torch.float64)
         turns = 2 * math.pi * torch.arange(ANGLES, dtype=torch.float64) / ANGLES
-        places, shares = _around(cells, self.rings, turns)
+        places, shares = _read_along_rings(self.cells, self.rings, turns)
         constants = {
             "places": places,
             "shares": shares,
@@ -66,29 +69,44 @@ class Upright(nn.Module):
 
     def learn(self, images: Tensor) -> None:
         """Find what turned good images [N, C, S, S], of whole numbers, have in common."""
-        self._settle(self._all_rings(images))
+        self.common, _ = self._settled(self._all_rings(images))
 
     def learn_if_it_helps(self, images: Tensor) -> None:
-        """`learn`, and forget it where turning brings a typical image of [N, C, S, S] no nearer to its like."""
+        """`learn`, where turning brings a typical image of [N, C, S, S] far nearer to its like; N at least 3."""
+        if len(images) < 3:
+            return
         rings = self._all_rings(images)
-        angles = self._settle(rings)
+        common, angles = self._settled(rings)
         turned = torch.stack([ring.roll(-int(angle), dims=1) for ring, angle in zip(rings, angles, strict=True)])
-        if len(images) < 3 or _nearness(turned * self.weights.sqrt(), rings * self.weights.sqrt()) > NEARER:
-            self.common = torch.zeros(0)
+        if self._share_kept(turned, rings) <= HELPS:
+            self.common = common
 
-    def _settle(self, rings: Tensor) -> Tensor:
-        """Turn each image to one of them, then to the mean of all so turned, from several starts; the best stays."""
+    def _share_kept(self, turned: Tensor, rings: Tensor) -> float:
+        """How far the median image is from its like when turned, as a share of how far it is as it lies; squared."""
+        near, far = (_from_their_like(self._without_brightness(one)) for one in (turned, rings))
+        least = 1e-9 * float(far.mean()) + 1e-12  # of copies, which are no distance apart
+        return float(torch.median((near + least) / (far + least)))
+
+    def _without_brightness(self, rings: Tensor) -> Tensor:
+        """Rings less each image's mean, by how much of the image they are."""
+        shares = self.weights / (self.weights.sum() * ANGLES)
+        return (rings - (rings * shares).sum(dim=(1, 2), keepdim=True)) * self.weights.sqrt()
+
+    def _settled(self, rings: Tensor) -> tuple[Tensor, Tensor]:
+        """What images have in common, and the angle of each: turned to one of them, then to the mean of all so turned.
+
+        From several starts; the best counts.
+        """
         waves = self._waves(rings)
-        best, angles = -math.inf, torch.zeros(len(rings), dtype=torch.int64)
+        best, common_of_best, angles = -math.inf, waves[:, 0], torch.zeros(len(rings), dtype=torch.int64)
         for start in torch.linspace(0, len(rings) - 1, min(STARTS, len(rings))).round().int().tolist():
             common = waves[:, start]
             for _ in range(ROUNDS):
-                fits = self._fits(waves, common)
-                common = self._turned(waves, fits.argmax(dim=1)).mean(dim=1)
-            found = self._fits(waves, common)
-            if float(found.amax(dim=1).mean()) > best:
-                best, angles, self.common = float(found.amax(dim=1).mean()), found.argmax(dim=1), common.float()
-        return angles
+                common = self._turned(waves, _first_best(self._fits(waves, common))).mean(dim=1)
+            fits = self._fits(waves, common)
+            if float(fits.amax(dim=1).mean()) > best:
+                best, common_of_best, angles = float(fits.amax(dim=1).mean()), common, _first_best(fits)
+        return common_of_best.float(), angles
 
     def _all_rings(self, images: Tensor) -> Tensor:
         """`rings_of` many images, a few at a time: in 64 bits they are large."""
@@ -96,14 +114,16 @@ class Upright(nn.Module):
 
     def rings_of(self, images: Tensor) -> Tensor:
         """Images [N, C, S, S] of whole numbers along rings about their middle: 64 bits [N, C * rings, ANGLES]."""
-        n, channels, side = images.shape[0], images.shape[1], images.shape[2] // self.width
-        cells = images.double().reshape(n, channels, side, self.width, side, self.width).sum(dim=(3, 5))
+        n, channels, side = images.shape[0], images.shape[1], self.cells * self.width
+        start = (images.shape[2] - side) // 2  # what cells of one width leave over lies around them
+        inside = images[:, :, start : start + side, start : start + side].double()
+        cells = inside.reshape(n, channels, self.cells, self.width, self.cells, self.width).sum(dim=(3, 5))
         seen = cells.flatten(2)[:, :, self.places.flatten()].reshape(n, channels, *self.places.shape)
         return (seen * self.shares.double()).sum(dim=2).reshape(n, channels * self.rings, ANGLES)
 
     def angles_of(self, images: Tensor) -> Tensor:
         """By how many of ANGLES each of images [N, C, S, S], of whole numbers, has to be turned: [N]."""
-        return self._fits(self._waves(self.rings_of(images)), self.common).argmax(dim=1)
+        return _first_best(self._fits(self._waves(self.rings_of(images)), self.common))
 
     def turn(self, images: Tensor, angles: Tensor) -> Tensor:
         """Images [N, C, S, S] turned by `angles` [N]; what comes from beyond the border is the image, mirrored."""
@@ -140,8 +160,17 @@ class Upright(nn.Module):
         return torch.stack([cosines * by_cosine + sines * by_sine, sines * by_cosine - cosines * by_sine])
 
 
-def _around(cells: int, rings: int, turns: Tensor) -> tuple[Tensor, Tensor]:
-    """Between which four cells of a square each place on a ring lies, and their shares: [4, rings * angles] each."""
+def _first_best(fits: Tensor) -> Tensor:
+    """[N, ANGLES] -> [N]: the first angle that is level with the best."""
+    best = fits.amax(dim=1, keepdim=True)
+    return (fits >= best - LEVEL * best.abs()).int().argmax(dim=1)
+
+
+def _read_along_rings(cells: int, rings: int, turns: Tensor) -> tuple[Tensor, Tensor]:
+    """How rings about the middle of a square of cells are read, one cell apart, straight lines between cells.
+
+    Each place lies between four cells: their numbers and shares, [4, rings * angles] each.
+    """
     radii = torch.arange(rings, dtype=torch.float64)[:, None] + 0.5
     middle = (cells - 1) / 2
     x, y = (middle + (radii * of(turns)).flatten() for of in (torch.cos, torch.sin))
@@ -164,15 +193,9 @@ def _sampled(images: Tensor, directions: Tensor, beyond: str) -> Tensor:
     return seen.float()
 
 
-def _nearness(turned: Tensor, as_they_are: Tensor) -> float:
-    """How many times as far from its like the median image is when turned, squared."""
-    least = 1e-9 * float(as_they_are.square().sum(dim=(1, 2)).mean()) + 1e-12  # of copies, which are no distance apart
-    return float(torch.median((_nearest(turned) + least) / (_nearest(as_they_are) + least)))
-
-
-def _nearest(images: Tensor) -> Tensor:
-    """Squared distance of each image [N, ...] to the nearest other, each without its own brightness."""
+def _from_their_like(images: Tensor) -> Tensor:
+    """Mean squared distance of each image [N, ...] from the nearest quarter of the others, one at least: [N]."""
     flat = images.flatten(1)
-    flat = flat - flat.mean(dim=1, keepdim=True)
     squares = torch.cdist(flat, flat, compute_mode="donot_use_mm_for_euclid_dist").square()
-    return squares.fill_diagonal_(math.inf).amin(dim=1)
+    squares = squares.fill_diagonal_(math.inf).sort(dim=1).values
+    return squares[:, : max(1, len(images) // LIKE)].mean(dim=1)

@@ -16,8 +16,8 @@ _KINDS = {
     "latent": "measures how far the drawing is from the image to a second network’s eye",
 }
 _TURNED = (
-    "It turns each image about its middle until it lies as the good ones did, and the heat map back: what a corner "
-    "shows beyond that is not judged. "
+    "It turns each image about its middle until it lies as the good ones did, and what it found back: corners that "
+    "leave the picture are not judged, and black in the reconstruction. "
 )
 _POOLS = {
     "sum": "the sum of the heat map",
