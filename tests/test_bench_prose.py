@@ -131,6 +131,19 @@ def test_findings_say_what_textures_gave():
     assert said == [one for row in rows for one in on_textures(row)]
 
 
+def test_findings_say_what_turned_things_gave():
+    lines = all_lines("turned", "paper", current(read_cells(REPO / "bench" / "results" / "cells")))
+    said = re.findall(r"(\d+\.\d / \d+\.\d / \d+\.\d)\s+`([^`]+)`", section("Things that lie at any angle"))
+    assert len(said) == len(lines) == 4
+    for line in lines:
+        assert len(line.stored) == 3
+        values = " / ".join(f"{100 * mean(list(line.by_seed(one).values())):.1f}" for one in THREE)
+        assert (values, line.cell.row) in said
+        if line.cell.row == "small":
+            readme = " ".join((REPO / "README.md").read_text(encoding="utf-8").split())
+            assert f"at any angle, which it turns upright itself, {values}: " in readme
+
+
 def test_the_readme_says_what_textures_gave():
     text = " ".join((REPO / "README.md").read_text(encoding="utf-8").split())
     first, *rest = on_textures("small")

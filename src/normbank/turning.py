@@ -21,11 +21,12 @@ def lay_upright(pixels: Pixels, config: Config) -> tuple[Upright, Pixels]:
     upright = Upright(pixels.shape[3], config.data.size)
     if config.model.upright == "none":
         return upright, pixels
-    places = np.linspace(0, len(pixels) - 1, min(LOOKED_AT, len(pixels))).round().astype(int)
-    some = torch.from_numpy(pixels[places]).permute(0, 3, 1, 2)
+    some = pixels
+    if len(pixels) > LOOKED_AT:
+        some = pixels[np.linspace(0, len(pixels) - 1, LOOKED_AT).round().astype(int)]
     with torch_of_ours(config.train):
         learn = upright.learn if config.model.upright == "always" else upright.learn_if_it_helps
-        learn(some)
+        learn(torch.from_numpy(some).permute(0, 3, 1, 2))
         return upright, _turned(upright, pixels) if upright.is_used else pixels
 
 
