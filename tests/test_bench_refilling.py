@@ -9,14 +9,18 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from tiny import tiny_config
 
 from normbank import fitting, remembering
 from normbank.bundle import read_bundle, write_bundle
+from normbank.data.open import open_dataset
+from normbank.errors import BundleError
 
 REPO = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPO))  # bench stands outside the package
 
 from bench import one, paper, runs  # noqa: E402
+from bench.refilling import refill  # noqa: E402
 
 
 def as_of_another_time_and_machine(model: Path) -> None:
@@ -58,3 +62,13 @@ def test_a_bank_is_filled_again_without_training(tiny_data, tmp_path):
     assert (values["threads"] != 7, same["threads"]) == (True, 7)
     assert same["network_commit"] == values["context"]["commit"]
     assert same["seconds_per_training_step"] == values["seconds_per_training_step"]
+
+
+def test_a_network_that_saw_its_images_turned_otherwise_is_not_refilled(tiny_data, tiny_model, tmp_path):
+    bundle = read_bundle(tiny_model)
+    bundle.manifest["turned"] = True
+    write_bundle(tmp_path / "model.nbk", bundle)
+    (tmp_path / "run.json").write_bytes((tiny_model.parent / "run.json").read_bytes())
+    config = tiny_config()
+    with pytest.raises(BundleError, match=r"saw these images turned otherwise\. Train it again"):
+        refill(config, open_dataset(tiny_data, config.data), tmp_path)

@@ -9,6 +9,7 @@ import torch
 from tiny import save, tiny_config
 
 from normbank import detector as detectors
+from normbank import fitting
 from normbank.advice import lie_apart
 from normbank.bundle import read_bundle, write_bundle
 from normbank.data.samples import Dataset, Sample
@@ -243,6 +244,18 @@ def test_it_says_that_it_turns(model):
     assert "turned     each image about its middle, until it lies as the good ones do" in lines
 
 
+def test_the_plan_tells_it_and_an_unfinished_run_shares_it(tmp_path, capsys):
+    pixels, _ = arrows()
+    paths = [save(tmp_path / f"{number:02d}.png", image[..., 0]) for number, image in enumerate(pixels)]
+    dataset = Dataset("arrows", "folder", str(tmp_path), tuple(Sample(str(path), 0, "good") for path in paths), ())
+    config = tiny_config(data__held_out_min=5, model__upright="auto")
+    prepared = fitting.prepare(config, dataset)
+    assert fitting._turning(prepared) == {"images turned upright": True}
+    fitting._say_plan(config, prepared, prepared.train.pixels, tmp_path, False)
+    assert "turned  each image about its middle, until it lies as the others do (auto); " in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_another_score_turns_as_before(model, tmp_path):
     write_bundle(tmp_path / "other.nbk", rescore(read_bundle(model), {"score.smooth": 3}))
     image = coloured(arrow(1.0, 100, 64))

@@ -19,7 +19,7 @@ from torch.nn import functional
 from ..symmetry import GRID
 
 ANGLES = 240  # that are tried, a degree and a half apart
-WAVES = 40  # of a ring: a coarse image of 32 cells a side has no finer
+WAVES = 40  # of a ring, of which the outermost of 32 cells a side could show some 50
 STARTS, ROUNDS = 5, 8  # good images that the others are turned to at first, and how often all are turned again
 AT_ONCE = 8  # images
 LEVEL = 1e-9  # of the best fit: what is this near to it is level with it
