@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from normbank.data.splits import evenly
 from normbank.symmetry import MIRRORS, found, found_shifts, mirrors, shifted, shifts
 
 SIZE = 64
@@ -115,3 +116,8 @@ def test_which_shifts_are_asked_for():
     assert shifts(texture, "none") == ()
     assert shifts(texture, "up-down") == ("up-down",)
     assert shifts(texture, "both") == shifts(texture, "auto") == ("left-right", "up-down")
+
+
+def test_an_even_choice_by_hand():
+    assert evenly(11, 3).tolist() == [0, 5, 10]
+    assert evenly(3, 9).tolist() == [0, 1, 2]

@@ -13,6 +13,7 @@ from PIL import Image
 
 from .calibration import Calibration
 from .config import Config, takes_size
+from .data.splits import evenly
 from .images import ImageSpec, Pixels
 from .presets import PRESETS
 from .progress import printable
@@ -85,7 +86,7 @@ def _on_places(pixels: Pixels, config: Config) -> str | None:
     ones = ",".join(["1"] * known.memory_levels)
     remedy = f", or set model.partitions={ones}, which at least does not tie the memory to a height" if banded else ""
     but = ", all but the patches of the bank" if known.patches else ""
-    can_turn = known.upright == "none" and config.score.pool == "max" and not config.score.delta_h
+    can_turn = known.upright == "none" and _counts_no_corners(config.score)
     turn = "; model.upright=auto does the latter" if can_turn else ""
     return (
         "the objects seem to lie at different places or angles: moved and turned they would match, as they are they do "
@@ -160,7 +161,7 @@ def lie_apart(pixels: Pixels) -> bool:
     """
     if len(pixels) < 3 or pixels.shape[1] < GRID:
         return False
-    chosen = np.linspace(0, len(pixels) - 1, min(LOOKED_AT, len(pixels))).round().astype(int)
+    chosen = evenly(len(pixels), LOOKED_AT)
     reach = float(np.ptp(pixels[chosen]))
     planes = contrast(pixels[chosen]) / (reach or 1.0)
     if not stands_out(planes):
@@ -311,10 +312,14 @@ def _ways(found: tuple[str, ...], asked: str) -> str:
     return f"{' and '.join(found)} ({asked})" if found else ""
 
 
+def _counts_no_corners(known: Score) -> bool:
+    """Whether a score is the same with zeros in corners that were turned out of sight as without them."""
+    return known.pool == "max" and not known.delta_h
+
+
 def _turning(config: Config) -> str:
-    known = config.score
     told = f"each image about its middle, until it lies as the others do ({config.model.upright}); "
-    if known.pool == "max" and not known.delta_h:
+    if _counts_no_corners(config.score):
         return told + "corners that leave the picture are not judged"
     return told + "corners that leave the picture count as 0, so that a score may lose a sixth by the angle"
 

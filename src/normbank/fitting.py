@@ -23,7 +23,7 @@ from .data.cache import Cache, open_cache
 from .data.files import below, ensure_no_loss
 from .data.loading import Loaded, find_spec, load_all
 from .data.samples import Dataset, Sample, first_of
-from .data.splits import contents_of, hold_out
+from .data.splits import contents_of, evenly, hold_out
 from .detector import BATCH, Detector
 from .errors import TrainingError, problem
 from .export import PROBED, make_bundle
@@ -286,7 +286,7 @@ def _remarks_on_use(loaded: Loaded, chosen: int, kept: int) -> Iterator[str]:
 
 def _stored_sizes(samples: Sequence[Sample]) -> list[tuple[int, int]]:
     """(width, height) of some of the files, evenly chosen."""
-    places = np.linspace(0, len(samples) - 1, min(LOOKED_UP, len(samples))).round().astype(int)
+    places = evenly(len(samples), LOOKED_UP)
     sizes = (stored_size(samples[place].path, samples[place].frame) for place in places)
     return [size for size in sizes if size is not None]
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .data.splits import evenly
 from .images import Pixels
 
 Mirror = Callable[[NDArray[Any]], NDArray[Any]]
@@ -78,7 +79,7 @@ def _stretch(pixels: Pixels, axis: int, cells: NDArray[np.float64], near: NDArra
 
 def _like(pixels: Pixels) -> tuple[Pixels, NDArray[np.float64], NDArray[np.float64]]:
     """At most LOOKED_AT of the images, evenly chosen, their cells, and how far each is from its like."""
-    some = pixels[np.linspace(0, len(pixels) - 1, min(LOOKED_AT, len(pixels))).round().astype(int)]
+    some = pixels[evenly(len(pixels), LOOKED_AT)]
     cells = _cells(some)
     return some, cells, _nearest(cells, cells)
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from .config import Config
+from .data.splits import evenly
 from .images import Pixels
 from .model.upright import AT_ONCE, Upright
 from .symmetry import LOOKED_AT
@@ -21,9 +22,7 @@ def lay_upright(pixels: Pixels, config: Config) -> tuple[Upright, Pixels]:
     upright = Upright(pixels.shape[3], config.data.size)
     if config.model.upright == "none":
         return upright, pixels
-    some = pixels
-    if len(pixels) > LOOKED_AT:
-        some = pixels[np.linspace(0, len(pixels) - 1, LOOKED_AT).round().astype(int)]
+    some = pixels[evenly(len(pixels), LOOKED_AT)]
     with torch_of_ours(config.train):
         learn = upright.learn if config.model.upright == "always" else upright.learn_if_it_helps
         learn(torch.from_numpy(some).permute(0, 3, 1, 2))

@@ -8,6 +8,9 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..images import Pixels
 from .samples import Sample
 
@@ -73,3 +76,8 @@ def _relative_names(samples: Sequence[Sample]) -> list[str]:
 
 def _by_name(samples: Iterable[Sample]) -> tuple[Sample, ...]:
     return tuple(sorted(samples, key=lambda sample: (sample.path, -1 if sample.frame is None else sample.frame)))
+
+
+def evenly(total: int, most: int) -> NDArray[np.int64]:
+    """Positions of at most `most` of `total`, evenly spread, first and last among them; all where there are no more."""
+    return np.linspace(0, total - 1, min(most, total)).round().astype(np.int64)

@@ -174,10 +174,9 @@ def _read_along_rings(cells: int, rings: int, turns: Tensor) -> tuple[Tensor, Te
     radii = torch.arange(rings, dtype=torch.float64)[:, None] + 0.5
     middle = (cells - 1) / 2
     x, y = (middle + (radii * of(turns)).flatten() for of in (torch.cos, torch.sin))
-    left, top = (one.floor().clamp(0, max(0, cells - 2)) for one in (x, y))
+    left, top = (one.floor().clamp(0, cells - 2) for one in (x, y))
     right, down = (x - left).clamp(0, 1), (y - top).clamp(0, 1)
-    step = min(1, cells - 1)
-    places = [(top + dy) * cells + left + dx for dy in (0, step) for dx in (0, step)]
+    places = [(top + dy) * cells + left + dx for dy in (0, 1) for dx in (0, 1)]
     shares = [vertical * horizontal for vertical in (1 - down, down) for horizontal in (1 - right, right)]
     return torch.stack(places).long(), torch.stack(shares)
 
