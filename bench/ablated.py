@@ -33,11 +33,11 @@ LEGENDS = {
         "Crops of three photographs with drawn defects, as `make demo` leaves them, after which "
         "`python -m bench run textures --data .` runs what is missing. " + LEGEND
     ),
-    "turned": (
-        "MVTec transistor, every image turned about its middle by an angle of its own, defects and all; borders are "
-        "mirrored, and defects mirrored there have no mask. After "
-        "`python -m bench.turned mvtec_ad/transistor turned/transistor`, `python -m bench run turned --data .` runs "
-        "what is missing. " + LEGEND
+    "displaced": (
+        "MVTec transistor, every image turned about its middle by an angle of its own, or moved by a way of its own, a "
+        "tenth of the side at most, defects and all; borders are mirrored, and defects mirrored there have no mask. "
+        "After `python -m bench.displaced turned mvtec_ad/transistor turned/transistor`, and moved likewise, "
+        "`python -m bench run displaced --data .` runs what is missing. " + LEGEND
     ),
     "mnist": (
         "Image AUROC in percent on the 10,000 test images, each digit as the normal one. A row changes what it names "

@@ -11,6 +11,7 @@ from normbank.presets import preset
 WHOLE, PAPER = "small", "paper-small"
 ROW_OF_THE_PAPER = "the paper's method at this width"
 WEIGHED: dict[str, Any] = {"score.parts": ["bank", "marked"], "score.weights": [1.0, 1.0]}
+AS_THEY_LIE: dict[str, Any] = {"model.upright": "none", "model.steady": "none"}
 SOFT: dict[str, Any] = {"model.shrinkage": "soft", "model.renormalise": False}
 
 
@@ -116,11 +117,11 @@ def on_textures() -> Iterator[Ingredient]:
     yield Ingredient("fast", "fast", {}, {})
 
 
-def on_turned() -> Iterator[Ingredient]:
-    """`small` and `fast` on things that lie at any angle: turned upright, as they find to help, and as they lie."""
+def on_displaced() -> Iterator[Ingredient]:
+    """`small` and `fast` on things at any angle or place: turned and moved, as they find to help, and as they lie."""
     for name in (WHOLE, "fast"):
         yield Ingredient(name, name, {}, {})
-        yield Ingredient(f"{name}, as they lie", name, {"model.upright": "none"}, {})
+        yield Ingredient(f"{name}, as they lie", name, AS_THEY_LIE, {})
 
 
 def parts(config: Config, names: Sequence[str], otherwise: float = 1.0) -> dict[str, Any]:

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench import selection
+from bench.ablation import AS_THEY_LIE
 from bench.measures import measure
 from bench.runs import CHOSEN_BY
 from bench.stored import made_on, read_result, write_result
@@ -121,7 +122,7 @@ def judge(root: Path, name: str) -> dict[str, Any]:
     """All of a file of FOLDER: the data at `root`, its images moved as `name` says. Raises the classes of `errors`."""
     from normbank.fitting import prepare
 
-    since, config = time.monotonic(), preset("fast", {"model.upright": "none"})  # as they lie: that is the question
+    since, config = time.monotonic(), preset("fast", AS_THEY_LIE)  # the question is what a bank can do
     dataset = open_dataset(root, config.data)
     prepared = prepare(config, dataset)
     parts = prepared.train.pixels, prepared.held_out.pixels

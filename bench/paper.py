@@ -42,7 +42,7 @@ BASELINES = {
 }
 OWN = ("standard", "small", "fast")
 DEMONSTRATED = ("demo/data/brick", "demo/data/gravel", "demo/data/grass")  # as `make demo` leaves them
-TURNED = "turned/transistor"  # as `python -m bench.turned` leaves it
+DISPLACED = ("turned/transistor", "moved/transistor")  # as `python -m bench.displaced` leaves them
 SHARES = (0, 0.25, 0.5, 0.75, 0.9)
 
 
@@ -276,9 +276,10 @@ def _on_textures() -> Iterator[Cell]:
             yield _cell("textures", row, texture, name, overrides, score)
 
 
-def _on_turned() -> Iterator[Cell]:
-    for row, name, overrides, score in ablation.on_turned():
-        yield _cell("turned", row, TURNED, name, overrides, score)
+def _on_displaced() -> Iterator[Cell]:
+    for row, name, overrides, score in ablation.on_displaced():
+        for data in DISPLACED:
+            yield _cell("displaced", row, data, name, overrides, score)
 
 
 def _causes() -> Iterator[Cell]:
@@ -327,6 +328,6 @@ TABLES = {
     "own": Table("Presets of our own", (*_ALL, "image_AUROC_shifted"), _ours, costs=True),
     "ablation": Table("The ingredients of small", _CHOICE, _ablated, wide=True),
     "textures": Table("The demonstration's textures", _CHOICE, _on_textures, wide=True),
-    "turned": Table("Things that lie at any angle", _CHOICE, _on_turned, wide=True),
+    "displaced": Table("Things that lie at any angle or place", _CHOICE, _on_displaced, wide=True),
     "mnist": Table("What keeps MNIST from the printed value", _IMAGE, _causes, wide=True),
 }

@@ -31,8 +31,10 @@ def refill(config: Config, dataset: Dataset, out: Path) -> str | None:
     before = read_bundle(out / MODEL_FILE)
     curve = json.loads((out / RUN_FILE).read_bytes())["curve"]
     prepared = prepare(config, dataset)
-    if before.manifest.get("turned", False) != prepared.upright.is_used:
-        raise BundleError(f"{out}: its network saw these images turned otherwise. Train it again.")
+    laid = {"turned": prepared.pose.is_turned, "moved": prepared.pose.is_moved}
+    for name, is_so in laid.items():
+        if before.manifest.get(name, False) != is_so:
+            raise BundleError(f"{out}: its network saw these images {name} otherwise. Train it again.")
     network = build(config, prepared.spec.channels)
     empty, network.bank = network.bank, None  # the old one's weights may be of another kind
     weights = weights_of(before, network.state_dict())

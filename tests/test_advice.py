@@ -195,7 +195,7 @@ def test_the_remark_on_places() -> None:
     assert "turn it upright), or" in remark  # it is done where it helps
     by_hand = preset("small", {"model.upright": "none"})
     (remark,) = advise(np.concatenate([parts("moved"), parts("both")]), by_hand, [])
-    assert "turn it upright; model.upright=auto does the latter), or" in remark
+    assert "turn it upright; model.upright=auto may do it), or" in remark
     whole = preset("paper-small", {"model.partitions": (1, 1, 1, 1)})
     for config in (whole, preset("fast"), preset("ae-l2"), preset("memae"), preset("daad")):
         (remark,) = advise(np.concatenate([parts("moved"), parts("both")]), config, [])

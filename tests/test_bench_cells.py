@@ -32,7 +32,7 @@ COUNTS = {
     "own": 3 * 13,
     "ablation": 41 * 3,
     "textures": 8 * 3,
-    "turned": 4,
+    "displaced": 8,
     "mnist": 21 * 10,
 }
 

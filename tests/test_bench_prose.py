@@ -132,7 +132,8 @@ def test_findings_say_what_textures_gave():
 
 
 def test_findings_say_what_turned_things_gave():
-    lines = all_lines("turned", "paper", current(read_cells(REPO / "bench" / "results" / "cells")))
+    lines = all_lines("displaced", "paper", current(read_cells(REPO / "bench" / "results" / "cells")))
+    lines = [line for line in lines if line.cell.data == "turned/transistor"]
     said = re.findall(r"(\d+\.\d / \d+\.\d / \d+\.\d)\s+`([^`]+)`", section("Things that lie at any angle"))
     assert len(said) == len(lines) == 4
     for line in lines:

@@ -14,10 +14,10 @@ from normbank.advice import lie_apart
 from normbank.bundle import read_bundle, write_bundle
 from normbank.data.samples import Dataset, Sample
 from normbank.fitting import fit
+from normbank.laying import lay
 from normbank.model.upright import ANGLES, Upright
 from normbank.rescoring import rescore
 from normbank.telling import about_model
-from normbank.turning import lay_upright
 
 SIZE, COUNT = 32, 30
 
@@ -137,8 +137,8 @@ def test_corners_turned_out_of_sight_are_nothing():
 @pytest.mark.parametrize("count", [5, 30, 200])
 def test_auto_turns_what_lies_at_any_angle(count):
     pixels, _ = arrows(count=count)
-    upright, turned = lay_upright(pixels, tiny_config(data__size=SIZE, model__upright="auto"))
-    assert upright.is_used
+    pose, turned = lay(pixels, tiny_config(data__size=SIZE, model__upright="auto"))
+    assert pose.is_turned
     assert turned.dtype == np.uint8
     assert turned.shape == pixels.shape
     assert turned.std(axis=0).mean() < pixels.std(axis=0).mean() / 3
@@ -149,7 +149,7 @@ def test_neither_pairs_nor_light_hide_that_things_lie_at_any_angle():
     lights = np.random.default_rng(1).integers(-50, 50, (COUNT, 1, 1, 1))
     lit = (pixels.astype(int) + lights).clip(0, 255).astype(np.uint8)
     for other in (np.repeat(pixels, 2, axis=0), lit):
-        assert lay_upright(other, tiny_config(data__size=SIZE, model__upright="auto"))[0].is_used
+        assert lay(other, tiny_config(data__size=SIZE, model__upright="auto"))[0].is_turned
 
 
 @pytest.mark.parametrize("kind", ["as they lie", "noise", "two images", "copies", "plain", "round"])
@@ -163,8 +163,8 @@ def test_auto_leaves_everything_else(kind):
         "plain": np.full((COUNT, SIZE, SIZE, 1), 7, np.uint8),
         "round": np.stack([ball(n) for n in range(COUNT)]),
     }[kind]
-    upright, left = lay_upright(pixels, tiny_config(data__size=SIZE, model__upright="auto"))
-    assert not upright.is_used
+    pose, left = lay(pixels, tiny_config(data__size=SIZE, model__upright="auto"))
+    assert not pose.is_turned
     assert left is pixels
 
 
@@ -172,16 +172,16 @@ def test_what_is_turned_lies_apart_no_more():
     """The advice to align images by hand looks at them as they are shown, turned."""
     pixels, _ = arrows(size=64)
     assert lie_apart(pixels)
-    _, turned = lay_upright(pixels, tiny_config(data__size=64, model__upright="auto"))
+    _, turned = lay(pixels, tiny_config(data__size=64, model__upright="auto"))
     assert not lie_apart(turned)
 
 
 def test_asked_for_always_and_not_at_all():
     pixels = np.random.default_rng(3).integers(0, 256, (9, SIZE, SIZE, 2)).astype(np.uint16) * 200
-    upright, turned = lay_upright(pixels, tiny_config(data__size=SIZE, model__upright="always"))
-    assert upright.is_used
+    pose, turned = lay(pixels, tiny_config(data__size=SIZE, model__upright="always"))
+    assert pose.is_turned
     assert turned.dtype == np.uint16
-    assert not lay_upright(pixels, tiny_config(data__size=SIZE))[0].is_used
+    assert not lay(pixels, tiny_config(data__size=SIZE))[0].is_turned
 
 
 def test_it_is_kept_with_the_weights():
@@ -250,7 +250,7 @@ def test_the_plan_tells_it_and_an_unfinished_run_shares_it(tmp_path, capsys):
     dataset = Dataset("arrows", "folder", str(tmp_path), tuple(Sample(str(path), 0, "good") for path in paths), ())
     config = tiny_config(data__held_out_min=5, model__upright="auto")
     prepared = fitting.prepare(config, dataset)
-    assert fitting._turning(prepared) == {"images turned upright": True}
+    assert fitting._laying(prepared.pose) == {"images turned upright": True}
     fitting._say_plan(config, prepared, prepared.train.pixels, tmp_path, False)
     assert "turned  each image about its middle, until it lies as the others do (auto); " in capsys.readouterr().err
 

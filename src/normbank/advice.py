@@ -86,12 +86,12 @@ def _on_places(pixels: Pixels, config: Config) -> str | None:
     ones = ",".join(["1"] * known.memory_levels)
     remedy = f", or set model.partitions={ones}, which at least does not tie the memory to a height" if banded else ""
     but = ", all but the patches of the bank" if known.patches else ""
-    can_turn = known.upright == "none" and _counts_no_corners(config.score)
-    turn = "; model.upright=auto does the latter" if can_turn else ""
+    idle = [f"model.{name}=auto" for name in ("upright", "steady") if getattr(known, name) == "none"]
+    ours = f"; {' and '.join(idle)} may do it" if idle and _counts_no_zeros(config.score) else ""
     return (
         "the objects seem to lie at different places or angles: moved and turned they would match, as they are they do "
         f"not. Most of what is learnt here is learnt for its place in the image{but}. Align them before training "
-        f"(crop to the object, turn it upright{turn}), or train on several times as many images{remedy}"
+        f"(crop to the object, turn it upright{ours}), or train on several times as many images{remedy}"
     )
 
 
@@ -241,7 +241,7 @@ class Outlook:
 
     The arrays, images to train on and held out, what computes and how, steps `done` before, measured seconds a step,
     None where that was not measured, the mirrors and shifts that the images are shown in, good images that our split
-    leaves for testing, and whether images are turned upright.
+    leaves for testing, and whether images are turned upright, and moved.
     """
 
     spec: ImageSpec
@@ -256,6 +256,7 @@ class Outlook:
     shifts: tuple[str, ...] = ()
     tested: int = 0
     is_turned: bool = False
+    is_moved: bool = False
 
 
 def plan(config: Config, outlook: Outlook, out: Path) -> str:
@@ -276,6 +277,7 @@ def plan(config: Config, outlook: Outlook, out: Path) -> str:
         "mirrors": _ways(outlook.mirrors, known.flips),
         "shifts": _ways(outlook.shifts, known.shifts),
         "turned": _turning(config) if outlook.is_turned else "",
+        "moved": _moving(config) if outlook.is_moved else "",
         "device": f"{outlook.device}, {_count(outlook.threads, 'thread')}, precision {outlook.precision}",
         "time": _time(left, outlook.seconds_per_step, config),
         "less": _less(config, left * (outlook.seconds_per_step or 0)),
@@ -312,16 +314,23 @@ def _ways(found: tuple[str, ...], asked: str) -> str:
     return f"{' and '.join(found)} ({asked})" if found else ""
 
 
-def _counts_no_corners(known: Score) -> bool:
-    """Whether a score is the same with zeros in corners that were turned out of sight as without them."""
+def _counts_no_zeros(known: Score) -> bool:
+    """Whether a score is the same with zeros where images were turned or moved out of sight as without them."""
     return known.pool == "max" and not known.delta_h
 
 
 def _turning(config: Config) -> str:
     told = f"each image about its middle, until it lies as the others do ({config.model.upright}); "
-    if _counts_no_corners(config.score):
+    if _counts_no_zeros(config.score):
         return told + "corners that leave the picture are not judged"
     return told + "corners that leave the picture count as 0, so that a score may lose a sixth by the angle"
+
+
+def _moving(config: Config) -> str:
+    told = f"each image, a fifth of its side at most, until it lies where the others do ({config.model.steady}); edges "
+    if _counts_no_zeros(config.score):
+        return told + "that leave the picture are not judged"
+    return told + "that leave the picture count as 0, so that a score may lose a third by the place"
 
 
 def _score(known: Score) -> str:

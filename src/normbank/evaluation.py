@@ -307,7 +307,8 @@ def _context(detector: Detector, dataset: Dataset, seconds: float) -> dict[str, 
         "trained_fingerprint": made["data"]["fingerprint"],
         "held_out": len(made["data"]["held_out"]),
         "seed": made["settings"]["train"]["seed"],
-        "turned": made.get("turned", False),  # earlier versions turned none
+        "turned": made.get("turned", False),  # earlier versions turned none, and moved none
+        "moved": made.get("moved", False),
         "training_seconds": made["training_seconds"],
         "training_device": made["device"],
         "training_precision": made["precision"],

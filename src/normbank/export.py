@@ -30,7 +30,6 @@ from .errors import ParityError
 from .images import ImageSpec, Pixels
 from .model.network import Network
 from .model.parts import PARTS, View, enlarge
-from .model.upright import Upright
 
 SCORE_TOLERANCE = 1e-4  # relative; a sum of less than SMALL a pixel, any other score of less than LOW, as if that much
 PROBED = 16  # images of each part that graph and network are compared on
@@ -46,7 +45,7 @@ class DetectorGraph(nn.Module):
 
     Input [N, S, S, C] uint8 or uint16; outputs pred_score [N], anomaly_map [N, 1, S, S], reconstruction [N, S, S, C],
     and parts [N, P, S, S], the weighted maps that the anomaly map is made of, in the order of `score.parts`. Where
-    images are turned upright all of these are turned back, 0 where a corner was out of sight.
+    images are turned or moved all of these are laid back, 0 where something was out of sight.
     """
 
     def __init__(self, network: Network, config: Config, spec: ImageSpec) -> None:
@@ -57,10 +56,8 @@ class DetectorGraph(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Score, map, reconstruction and parts of a batch."""
         whole = image.to(torch.float32).permute(0, 3, 1, 2)
-        upright = self._upright()
-        if upright is not None:
-            angles = upright.angles_of(whole)
-            whole = upright.turn(whole, angles)
+        pose = self.network.pose
+        whole, how = pose.lay(whole)
         whole = whole / self.white
         x = functional.avg_pool2d(whole, self.reduction) if self.reduction > 1 else whole
         reading = self.network(x)
@@ -68,15 +65,9 @@ class DetectorGraph(nn.Module):
         view = View(x, reconstruction, reading, self.network, whole)
         named = zip(self.score.parts, self.score.weights, strict=True)
         parts = torch.cat([weight * enlarge(PARTS[name](view), whole) for name, weight in named], dim=1)
-        reconstruction = enlarge(reconstruction, whole)
-        if upright is not None:
-            parts, reconstruction = (upright.turn_back(one, angles) for one in (parts, reconstruction))
+        parts, reconstruction = (pose.lay_back(one, how) for one in (parts, enlarge(reconstruction, whole)))
         finished, score = residual.finish(parts.sum(dim=1, keepdim=True), self.score)
         return score, finished, reconstruction.permute(0, 2, 3, 1), parts
-
-    def _upright(self) -> Upright | None:
-        upright = self.network.upright
-        return upright if upright is not None and upright.is_used else None
 
 
 def make_bundle(network: Network, config: Config, spec: ImageSpec, manifest: dict[str, Any], probe: Pixels) -> Bundle:

@@ -29,9 +29,10 @@ from .errors import TrainingError, problem
 from .export import PROBED, make_bundle
 from .identity import Identity, OtherRunError, difference, identity_of, images_record, order_of
 from .images import ImageSpec, Pixels, reduced, stored_size
+from .laying import lay
 from .model.bank import Shares
 from .model.memories import check_name
-from .model.upright import Upright
+from .model.pose import Pose
 from .progress import Progress
 from .remembering import remember
 from .report.overlays import colour_scale
@@ -46,7 +47,6 @@ from .training import (
     threads_of,
     torch_of_ours,
 )
-from .turning import lay_upright
 
 MODEL_FILE, RUN_FILE, CHECKPOINT_FILE = "model.nbk", "run.json", "checkpoint.ckpt"
 UNFINISHED = b'{"unfinished": true}\n'  # run.json, from the start of --overwrite on
@@ -61,7 +61,7 @@ MEASURED = 50  # steps left, above which it is worth measuring how long one take
 class Prepared:
     """The images of a run: to train on, held out, the words one should read about them, and how many are for testing.
 
-    Those to train on are turned as `upright` says; the others come as any image will come to the detector. `tested`
+    Those to train on are laid as `pose` does it; the others come as any image will come to the detector. `tested`
     counts the good images that our split, not the user, left for testing. `copies` are the digests of those of
     held-out images: neither trained on nor held out, and no news to a test.
     """
@@ -72,7 +72,7 @@ class Prepared:
     remarks: tuple[str, ...]
     tested: int
     copies: tuple[str, ...]
-    upright: Upright
+    pose: Pose
 
 
 def fit(
@@ -121,7 +121,7 @@ def _train(
     if resume and not (out / CHECKPOINT_FILE).exists():
         _say(f"no checkpoint in {out}: training starts from the beginning", quiet)
     seen = reduced(prepared.train.pixels, config.reduction)
-    identity = {**identity, **order_of(prepared.train), **_turning(prepared)}
+    identity = {**identity, **order_of(prepared.train), **_laying(prepared.pose)}
     if resume:
         check_resumable(out / CHECKPOINT_FILE, identity, config.train, seen)
     if not quiet:
@@ -137,9 +137,10 @@ def _train(
     return finish(config, dataset, prepared, trained, shares, out)
 
 
-def _turning(prepared: Prepared) -> Identity:
-    """What an unfinished run has to share where its images are turned; others' checkpoints do not know of it."""
-    return {"images turned upright": True} if prepared.upright.is_used else {}
+def _laying(pose: Pose) -> Identity:
+    """What an unfinished run has to share where its images are laid; others' checkpoints do not know of it."""
+    found = {"images turned upright": pose.is_turned, "images moved": pose.is_moved}
+    return {name: True for name, is_so in found.items() if is_so}
 
 
 def _images(prepared: Prepared) -> dict[str, Any]:
@@ -168,7 +169,7 @@ def prepare(
     _check_images(len(set(contents)), loaded, dataset)
     chosen, kept = _hold_out(loaded, contents, config)
     train = _part(loaded, chosen)
-    upright, pixels = lay_upright(train.pixels, config)
+    pose, pixels = lay(train.pixels, config)
     train = replace(train, pixels=pixels)
     advice = advise(train.pixels, config, _stored_sizes(train.samples), len(kept))
     copies = len(contents) - len(set(contents))
@@ -176,7 +177,7 @@ def prepare(
     tested = sum(sample.label == 0 for sample in dataset.test) if dataset.split_is_ours else 0
     rest = {*range(len(contents))} - {*chosen, *kept}
     copied = tuple(loaded.digests[place] for place in sorted(rest))
-    return Prepared(spec, train, _part(loaded, kept), remarks, tested, copied, upright)
+    return Prepared(spec, train, _part(loaded, kept), remarks, tested, copied, pose)
 
 
 def _hold_out(loaded: Loaded, contents: Sequence[str], config: Config) -> tuple[list[int], list[int]]:
@@ -302,9 +303,8 @@ def _say_plan(config: Config, prepared: Prepared, seen: Pixels, out: Path, resum
     counts = len(prepared.train.samples), len(prepared.held_out.samples)
     device, threads = device_name(accelerator), threads_of(known)
     shown = mirrors(seen, known.flips), shifts(seen, known.shifts)
-    outlook = Outlook(
-        spec, *counts, device, precision, threads, done, seconds, *shown, prepared.tested, prepared.upright.is_used
-    )
+    laid = prepared.pose.is_turned, prepared.pose.is_moved
+    outlook = Outlook(spec, *counts, device, precision, threads, done, seconds, *shown, prepared.tested, *laid)
     _say(plan(config, outlook, out), quiet=False)
 
 
@@ -331,8 +331,7 @@ def finish(
     config: Config, dataset: Dataset, prepared: Prepared, trained: Trained, shares: Shares | None, out: Path
 ) -> Path:
     """Export and calibrate what was trained, and write both files of `out`; returns the model's path."""
-    if trained.network.upright is not None:
-        trained.network.upright = prepared.upright
+    trained.network.take(prepared.pose)
     record = _record(config, dataset, prepared, trained)
     if shares is not None:
         record["bank"] = shares._asdict()
@@ -379,7 +378,8 @@ def _record(config: Config, dataset: Dataset, prepared: Prepared, trained: Train
             "held_out": [below(sample.name, dataset.root) for sample in prepared.held_out.samples],
             "skipped": [[name, reason] for name, reason in (*dataset.skipped, *prepared.train.skipped)],
         },
-        "turned": prepared.upright.is_used,
+        "turned": prepared.pose.is_turned,
+        "moved": prepared.pose.is_moved,
         "remarks": list(prepared.remarks),
         "parameters": sum(p.numel() for p in trained.network.parameters()),
         "training_seconds": round(trained.seconds, 3),

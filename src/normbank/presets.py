@@ -132,6 +132,7 @@ def _ours(name: str, widths: tuple[int, ...], head_width: int, steps: int, batch
             bank=_BANK,
             patches=_PATCHES,
             upright="auto",
+            steady="auto",
         ),
         train=Train(
             steps=steps,
@@ -195,6 +196,7 @@ def fast() -> Config:
             bank=_BANK,
             patches=_PATCHES,
             upright="auto",
+            steady="auto",
         ),
         train=Train(steps=60, batch_size=20, learning_rate=0.002),
         score=Score(parts=("bank",), smooth=5, pool="max", delta_h=0),

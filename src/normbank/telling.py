@@ -41,6 +41,8 @@ def about_model(detector: Detector, path: Path) -> Iterator[str]:
     yield f"images     {spec.size} x {spec.size}, {spec.channels} channels, {spec.bits} bits; others: {spec.fit}"
     if made.get("turned"):
         yield "turned     each image about its middle, until it lies as the good ones do"
+    if made.get("moved"):
+        yield "moved      each image, until it lies where the good ones do"
     yield f"network    {made['parameters'] / 1e6:.1f} M parameters, widths {settings['model']['widths']}"
     if "bank" in made:
         yield f"bank       {', '.join(f'{name} {share:.0%}' for name, share in made['bank'].items() if share)}"

@@ -13,6 +13,8 @@ from .bank import Bank
 from .bergmann import ConvolutionalAutoencoder
 from .memories import make_memories
 from .memory import NoMemory
+from .pose import Pose
+from .steady import Steady
 from .unet import Reading, UNet
 from .upright import Upright
 
@@ -61,9 +63,9 @@ class Critic(nn.Module):
 
 
 class Network(nn.Module):
-    """An autoencoder with its optional companions: `head`, `critic`, `bank` and `upright` are None where not asked for.
+    """An autoencoder with its optional companions, None where not asked for.
 
-    `upright` has no part in `forward`: what it turns is turned before anything looks at it.
+    `upright` and `steady` have no part in `forward`: what they lay is laid before anything looks at it (`pose`).
     """
 
     def __init__(
@@ -74,10 +76,23 @@ class Network(nn.Module):
         edges: bool = False,
         bank: Bank | None = None,
         upright: Upright | None = None,
+        steady: Steady | None = None,
     ) -> None:
         super().__init__()
         self.autoencoder, self.head, self.critic, self.edges, self.bank = autoencoder, head, critic, edges, bank
-        self.upright = upright
+        self.upright, self.steady = upright, steady
+
+    @property
+    def pose(self) -> Pose:
+        """What lays images before the network sees them."""
+        return Pose(self.steady, self.upright)
+
+    def take(self, pose: Pose) -> None:
+        """Lay images as `pose` does, as far as the network was built to lay them."""
+        if self.upright is not None:
+            self.upright = pose.upright
+        if self.steady is not None:
+            self.steady = pose.steady
 
     def forward(self, images: Tensor) -> Reading:
         """The autoencoder's reading of images [B, C, S, S] in [0, 1]."""
@@ -95,6 +110,7 @@ def build(config: Config, channels: int) -> Network:
         known.edges,
         build_bank(config, channels) if known.bank else None,
         Upright(channels, config.data.size) if known.upright != "none" else None,
+        Steady(channels, config.data.size) if known.steady != "none" else None,
     )
 
 

@@ -16,15 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..symmetry import GRID
+from .cells import cells_of_side, sums_of_cells
 
 ANGLES = 240  # that are tried, a degree and a half apart
 WAVES = 40  # of a ring, of which the outermost of 32 cells a side could show some 50
 STARTS, ROUNDS = 5, 8  # good images that the others are turned to at first, and how often all are turned again
 AT_ONCE = 8  # images
 LEVEL = 1e-9  # of the best fit: what is this near to it is level with it
-LIKE = 4  # a quarter of the images are the like of one
-HELPS = 0.4  # share of its squared distance from its like that a typical image keeps when turned; above, none is turned
 
 
 class Upright(nn.Module):
@@ -44,8 +42,7 @@ class Upright(nn.Module):
 
     def __init__(self, channels: int, size: int) -> None:
         super().__init__()
-        self.width = max(1, size // GRID)
-        self.cells = size // self.width
+        self.cells, self.width = cells_of_side(size)
         self.rings = self.cells // 2
         waves = torch.arange(1, WAVES + 1, dtype=torch.float64)
         turns = 2 * math.pi * torch.arange(ANGLES, dtype=torch.float64) / ANGLES
@@ -69,44 +66,27 @@ class Upright(nn.Module):
 
     def learn(self, images: Tensor) -> None:
         """Find what turned good images [N, C, S, S], of whole numbers, have in common."""
-        self.common, _ = self._settled(self._all_rings(images))
+        self.common = self._settled(self._all_rings(images))
 
-    def learn_if_it_helps(self, images: Tensor) -> None:
-        """`learn`, where turning brings a typical image of [N, C, S, S] far nearer to its like; N at least 3."""
-        if len(images) < 3:
-            return
+    def seen(self, images: Tensor) -> Tensor:
+        """The rings of images [N, C, S, S] less each one's mean, by how much of the image they are."""
         rings = self._all_rings(images)
-        common, angles = self._settled(rings)
-        turned = torch.stack([ring.roll(-int(angle), dims=1) for ring, angle in zip(rings, angles, strict=True)])
-        if self._share_kept(turned, rings) <= HELPS:
-            self.common = common
-
-    def _share_kept(self, turned: Tensor, rings: Tensor) -> float:
-        """How far the median image is from its like when turned, as a share of how far it is as it lies; squared."""
-        near, far = (_from_their_like(self._without_brightness(one)) for one in (turned, rings))
-        least = 1e-9 * float(far.mean()) + 1e-12  # of copies, which are no distance apart
-        return float(torch.median((near + least) / (far + least)))
-
-    def _without_brightness(self, rings: Tensor) -> Tensor:
-        """Rings less each image's mean, by how much of the image they are."""
         shares = self.weights / (self.weights.sum() * ANGLES)
         return (rings - (rings * shares).sum(dim=(1, 2), keepdim=True)) * self.weights.sqrt()
 
-    def _settled(self, rings: Tensor) -> tuple[Tensor, Tensor]:
-        """What images have in common, and the angle of each: turned to one of them, then to the mean of all so turned.
+    def _settled(self, rings: Tensor) -> Tensor:
+        """What images have in common, turned to one of them, then to the mean of all so turned.
 
         From several starts; the best counts.
         """
         waves = self._waves(rings)
-        best, common_of_best, angles = -math.inf, waves[:, 0], torch.zeros(len(rings), dtype=torch.int64)
+        found = []
         for start in torch.linspace(0, len(rings) - 1, min(STARTS, len(rings))).round().int().tolist():
             common = waves[:, start]
             for _ in range(ROUNDS):
                 common = self._turned(waves, _first_best(self._fits(waves, common))).mean(dim=1)
-            fits = self._fits(waves, common)
-            if float(fits.amax(dim=1).mean()) > best:
-                best, common_of_best, angles = float(fits.amax(dim=1).mean()), common, _first_best(fits)
-        return common_of_best.float(), angles
+            found.append((float(self._fits(waves, common).amax(dim=1).mean()), common))
+        return max(found, key=lambda one: one[0])[1].float()
 
     def _all_rings(self, images: Tensor) -> Tensor:
         """`rings_of` many images, a few at a time: in 64 bits they are large."""
@@ -114,10 +94,8 @@ class Upright(nn.Module):
 
     def rings_of(self, images: Tensor) -> Tensor:
         """Images [N, C, S, S] of whole numbers along rings about their middle: 64 bits [N, C * rings, ANGLES]."""
-        n, channels, side = images.shape[0], images.shape[1], self.cells * self.width
-        start = (images.shape[2] - side) // 2  # what cells of one width leave over lies around them
-        inside = images[:, :, start : start + side, start : start + side].double()
-        cells = inside.reshape(n, channels, self.cells, self.width, self.cells, self.width).sum(dim=(3, 5))
+        n, channels = images.shape[:2]
+        cells = sums_of_cells(images, self.cells, self.width)
         seen = cells.flatten(2)[:, :, self.places.flatten()].reshape(n, channels, *self.places.shape)
         return (seen * self.shares.double()).sum(dim=2).reshape(n, channels * self.rings, ANGLES)
 
@@ -190,11 +168,3 @@ def _sampled(images: Tensor, directions: Tensor, beyond: str) -> Tensor:
     grid = torch.stack([x * cosine - y * sine, x * sine + y * cosine], dim=-1)
     seen = functional.grid_sample(images.double(), grid, mode="bilinear", padding_mode=beyond, align_corners=False)
     return seen.float()
-
-
-def _from_their_like(images: Tensor) -> Tensor:
-    """Mean squared distance of each image [N, ...] from the nearest quarter of the others, one at least: [N]."""
-    flat = images.flatten(1)
-    squares = torch.cdist(flat, flat, compute_mode="donot_use_mm_for_euclid_dist").square()
-    squares = squares.fill_diagonal_(math.inf).sort(dim=1).values
-    return squares[:, : max(1, len(images) // LIKE)].mean(dim=1)

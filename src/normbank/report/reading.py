@@ -19,6 +19,10 @@ _TURNED = (
     "It turns each image about its middle until it lies as the good ones did, and what it found back: corners that "
     "leave the picture are not judged, and black in the reconstruction. "
 )
+_MOVED = (
+    "It moves each image until it lies where the good ones did, and what it found back: edges that leave the picture "
+    "are not judged, and black in the reconstruction. "
+)
 _POOLS = {
     "sum": "the sum of the heat map",
     "max": "the hottest point of the heat map",
@@ -35,7 +39,8 @@ def how_it_judges(context: Mapping[str, Any]) -> str:
     parts = list(score["parts"])
     told = list(dict.fromkeys(_KINDS.get(part, _DRAWN) for part in parts))
     pool = _POOLS[score["pool"]].format(share=f"{100 * score['top_share']:g}\u00a0%")
-    about = f"{_TURNED if context.get('turned') else ''}{_sentences(told)}{_sketch(parts)}"
+    laid = "".join(text for name, text in (("turned", _TURNED), ("moved", _MOVED)) if context.get(name))
+    about = f"{laid}{_sentences(told)}{_sketch(parts)}"
     return f"The model has learnt from good images alone. {about} The score is {pool}: higher is more anomalous."
 
 

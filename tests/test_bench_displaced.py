@@ -1,4 +1,4 @@
-"""A tree of MVTec AD with every image turned, its mask likewise."""
+"""A tree of MVTec AD with every image turned or moved, its mask likewise."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tiny import save
 REPO = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPO))  # bench stands outside the package
 
-from bench.turned import main, turn  # noqa: E402
+from bench.displaced import KINDS, displace, main  # noqa: E402
 from normbank.data.open import open_dataset  # noqa: E402
 from normbank.settings import Data  # noqa: E402
 
@@ -35,9 +35,10 @@ def read(path: Path) -> np.ndarray:
         return np.asarray(image)
 
 
-def test_mask_and_mark_are_turned_alike_and_by_the_seed(tree: Path, tmp_path: Path) -> None:
-    assert turn(tree, tmp_path / "turned") == turn(tree, tmp_path / "again") == 3
-    image, mask = (read(tmp_path / "turned" / name) for name in ("test/spot/000.png", "ground_truth/spot/000_mask.png"))
+@pytest.mark.parametrize("kind", KINDS)
+def test_mask_and_mark_are_displaced_alike_and_by_the_seed(kind: str, tree: Path, tmp_path: Path) -> None:
+    assert displace(kind, tree, tmp_path / "one") == displace(kind, tree, tmp_path / "again") == 3
+    image, mask = (read(tmp_path / "one" / name) for name in ("test/spot/000.png", "ground_truth/spot/000_mask.png"))
     assert image.shape == (32, 32, 3)
     assert set(np.unique(mask)) == {0, 255}
     assert not np.array_equal(mask, read(tree / "ground_truth/spot/000_mask.png"))
@@ -46,28 +47,29 @@ def test_mask_and_mark_are_turned_alike_and_by_the_seed(tree: Path, tmp_path: Pa
     assert np.array_equal(image, read(tmp_path / "again/test/spot/000.png"))
 
 
-def test_each_image_has_an_angle_of_its_own(tree: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_image_is_displaced_in_its_own_way(kind: str, tree: Path, tmp_path: Path) -> None:
     marked = read(tree / "test/spot/000.png")
     for name in ("train/good/001.png", "train/good/002.png"):
         save(tree / name, marked)
-    turn(tree, tmp_path / "turned")
-    one, other = (read(tmp_path / "turned" / name) for name in ("train/good/001.png", "train/good/002.png"))
+    displace(kind, tree, tmp_path / "out")
+    one, other = (read(tmp_path / "out" / name) for name in ("train/good/001.png", "train/good/002.png"))
     assert not np.array_equal(one, other)
 
 
 def test_it_is_a_data_set_as_before(tree: Path, tmp_path: Path) -> None:
-    turn(tree, tmp_path / "turned")
-    found = open_dataset(tmp_path / "turned", Data())
+    displace("turned", tree, tmp_path / "out")
+    found = open_dataset(tmp_path / "out", Data())
     assert (found.format, len(found.train), len(found.test)) == ("mvtec", 1, 2)
     assert sum(sample.mask is not None for sample in found.test) == 1
 
 
 def test_the_command(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(tree), str(tmp_path / "turned")]) == 0
-    assert capsys.readouterr().out == f"{tmp_path / 'turned'}: 3 images\n"
+    assert main(["moved", str(tree), str(tmp_path / "moved")]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'moved'}: 3 images\n"
     wrong = {
-        (str(tree), str(tmp_path / "turned")): "expected no such folder yet",
-        (str(tmp_path / "none"), str(tmp_path / "other")): "expected the folder of a category of MVTec AD",
+        ("moved", str(tree), str(tmp_path / "moved")): "expected no such folder yet",
+        ("turned", str(tmp_path / "none"), str(tmp_path / "other")): "expected the folder of a category of MVTec AD",
     }
     for arguments, message in wrong.items():
         assert main([*arguments]) == 2

@@ -1,0 +1,123 @@
+"""`lay`: the images to train on moved and turned until they lie alike, where that is asked for or plainly helps."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from itertools import groupby, product
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .config import Config
+from .data.splits import evenly
+from .images import Pixels
+from .model.pose import Pose
+from .model.steady import Steady
+from .model.upright import AT_ONCE, Upright
+from .settings import Model
+from .symmetry import LOOKED_AT
+from .training import torch_of_ours
+
+LIKE = 4  # a quarter of the images are the like of one
+HELPS = 0.4  # share of its squared distance from its like that a typical image keeps where a way of laying is worth it
+LEAST, TRIED = 3, 60  # images; of fewer than LEAST nothing is told, on TRIED at most all ways are tried
+
+
+class Way(NamedTuple):
+    """What is done to images, in this order."""
+
+    moved: bool
+    turned: bool
+
+
+@torch.no_grad()
+def lay(pixels: Pixels, config: Config) -> tuple[Pose, Pixels]:
+    """Images [N, S, S, C] as the network is to see them, and what lays others likewise (unused where they stay).
+
+    `model.steady` and `model.upright` decide: "auto" moves images, turns them, or does both in this order, where a
+    typical one comes far nearer to its like by it, and does both only where that is far better than the better of the
+    two.
+    """
+    with torch_of_ours(config.train):
+        way = _chosen(_Learner(pixels[evenly(len(pixels), TRIED)], config), config.model)
+        pose = _Learner(pixels[evenly(len(pixels), LOOKED_AT)], config).pose(way)
+        return pose, _laid(pose, pixels)
+
+
+def _chosen(learner: _Learner, known: Model) -> Way:
+    """Of the ways that are asked for the one that does least, but where another that does more is worth it."""
+    least, *others = [[*level] for _, level in groupby(_ways(known), key=sum)]
+    (chosen,) = least
+    if not others or len(learner.pixels) < LEAST:
+        return chosen
+    kept = learner.share_kept(learner.pose(chosen))
+    for level in others:
+        share, way = min((learner.share_kept(learner.pose(one)), one) for one in level)
+        if share <= HELPS * kept:
+            chosen, kept = way, share
+    return chosen
+
+
+def _ways(known: Model) -> list[Way]:
+    """Those that `model.steady` and `model.upright` leave open, what does least first."""
+    may = {"none": (False,), "auto": (False, True), "always": (True,)}
+    return sorted((Way(*one) for one in product(may[known.steady], may[known.upright])), key=sum)
+
+
+class _Learner:
+    """Poses learnt from good images [N, S, S, C], and how near they bring them to their like."""
+
+    def __init__(self, pixels: Pixels, config: Config) -> None:
+        self.pixels = pixels
+        self.shape = pixels.shape[3], config.data.size
+
+    def pose(self, way: Way) -> Pose:
+        """What does this, learnt; what it does not do is unused."""
+        pose = Pose(self._steady if way.moved else Steady(*self.shape), Upright(*self.shape))
+        if way.turned and pose.upright is not None:
+            pose.upright.learn(_tensor(_laid(pose, self.pixels)))
+        return pose
+
+    @cached_property
+    def _steady(self) -> Steady:
+        steady = Steady(*self.shape)
+        steady.learn(_tensor(self.pixels))
+        return steady
+
+    def share_kept(self, pose: Pose) -> float:
+        """How far the median image is from its like when laid, as a share of how far it is as it lies; squared."""
+        near, far = self._from_their_like(pose), self._as_they_lie
+        least = 1e-9 * float(far.mean()) + 1e-12  # of copies, which are no distance apart
+        return float(torch.median((near + least) / (far + least)))
+
+    @cached_property
+    def _as_they_lie(self) -> Tensor:
+        return self._from_their_like(Pose(None, None))
+
+    def _from_their_like(self, pose: Pose) -> Tensor:
+        """Mean squared distance of each image from the nearest quarter of the others, one at least: [N].
+
+        Of what lies within a circle, so that no corner that was turned into sight counts, and without brightness.
+        """
+        flat = Upright(*self.shape).seen(_tensor(_laid(pose, self.pixels))).flatten(1)
+        squares = torch.cdist(flat, flat, compute_mode="donot_use_mm_for_euclid_dist").square()
+        squares = squares.fill_diagonal_(math.inf).sort(dim=1).values
+        return squares[:, : max(1, len(flat) // LIKE)].mean(dim=1)
+
+
+def _tensor(pixels: Pixels) -> Tensor:
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2)
+
+
+def _laid(pose: Pose, pixels: Pixels) -> Pixels:
+    if not (pose.is_turned or pose.is_moved):
+        return pixels
+    laid = np.empty_like(pixels)
+    for start in range(0, len(pixels), AT_ONCE):
+        some = slice(start, start + AT_ONCE)
+        images, _ = pose.lay(_tensor(pixels[some].astype(np.float32)))
+        laid[some] = images.round().permute(0, 2, 3, 1).numpy()
+    return laid

@@ -1,0 +1,221 @@
+"""Images whose things lie at different places, moved until they lie alike, and their maps moved back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import save, tiny_config
+
+from normbank import detector as detectors
+from normbank import fitting
+from normbank.data.samples import Dataset, Sample
+from normbank.fitting import fit
+from normbank.laying import lay
+from normbank.model.steady import REACH, Steady
+from normbank.telling import about_model
+
+SIZE = 64
+
+
+def bracket(down: float, right: float, seed: int = 0, size: int = SIZE) -> np.ndarray:
+    """A bright angle on a dark, lightly shaded ground, moved by so many pixels, with a little noise: [S, S, 1]."""
+    rows, columns = np.mgrid[:size, :size] - (size - 1) / 2
+    shading = 20 * rows / size
+    y, x = (rows - down) / size, (columns - right) / size
+    shape = ((abs(x) < 0.2) & (abs(y) < 0.04)) | ((abs(x - 0.16) < 0.04) & (abs(y - 0.1) < 0.1))
+    noise = np.random.default_rng(seed).normal(0, 3, (size, size))
+    return (60 + shading + 120 * shape + noise).clip(0, 255).astype(np.uint8)[..., None]
+
+
+def brackets(count: int = 24, reach: float = 8, size: int = SIZE) -> tuple[np.ndarray, np.ndarray]:
+    moves = np.random.default_rng(5).uniform(-reach, reach, (count, 2)).round()
+    return np.stack([bracket(*move, seed, size) for seed, move in enumerate(moves)]), moves
+
+
+def planes(pixels: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(pixels.astype(np.float32)).permute(0, 3, 1, 2)
+
+
+def learnt(pixels: np.ndarray) -> Steady:
+    steady = Steady(pixels.shape[3], pixels.shape[1])
+    steady.learn(planes(pixels))
+    return steady
+
+
+@pytest.mark.parametrize("size", [SIZE, 70, 96])
+def test_each_image_is_moved_to_where_the_others_are(size):
+    pixels, moves = brackets(reach=size / 8, size=size)
+    found = learnt(pixels).moves_of(planes(pixels)).numpy()
+    off = found - moves
+    assert np.abs(off - np.median(off, axis=0)).max() <= 1
+    assert np.abs(np.median(off, axis=0)).max() <= size / 16  # they come to lie in the middle of all
+
+
+def test_moved_images_lie_alike():
+    pixels, _ = brackets()
+    steady = learnt(pixels)
+    moved = steady.move(planes(pixels), steady.moves_of(planes(pixels)))
+    assert planes(pixels).std(dim=0).mean() > 2 * moved.std(dim=0).mean()
+
+
+def test_moves_by_hand():
+    """At each place stands what stood `moves` from it; beyond the border the mirror, and back there nothing."""
+    image, steady = torch.arange(16.0).reshape(1, 1, 4, 4), Steady(1, 4)
+    moves = torch.tensor([[1, -2]])
+    moved = steady.move(image, moves)
+    rows = [4.0, 8.0, 12.0, 8.0]  # beginning of the rows 1, 2, 3 and the mirrored 2
+    expected = torch.tensor([[start + column for column in (2, 1, 0, 1)] for start in rows])
+    assert torch.equal(moved[0, 0], expected)
+    back = steady.move_back(moved, moves)
+    expected = image[0, 0].clone()
+    expected[0], expected[:, 2:] = 0, 0
+    assert torch.equal(back[0, 0], expected)
+
+
+def test_the_best_move_is_that_of_the_slow_search():
+    """The mean over what both show of the squared difference, less the square of each channel's mean difference."""
+    pixels = np.concatenate([brackets()[0], 255 - brackets()[0] // 2], axis=3)
+    steady = learnt(pixels)
+    side, width, common = steady.cells, steady.width, steady.common.double().numpy()
+    cells = pixels.reshape(-1, side, width, side, width, 2).astype(float).sum(axis=(2, 4)).transpose(0, 3, 1, 2)
+    found = steady._best(steady._apart(torch.from_numpy(cells), steady.common))
+    reach = side // REACH
+    for image, move in zip(cells, found.tolist(), strict=True):
+        apart = {}
+        for down in range(-reach, reach + 1):
+            for right in range(-reach, reach + 1):
+                places = [(y, x) for y in range(side) for x in range(side)]
+                both = [(y, x) for y, x in places if 0 <= y + down < side and 0 <= x + right < side]
+                differences = np.array([image[:, y + down, x + right] - common[:, y, x] for y, x in both])
+                apart[down, right] = differences.var(axis=0).sum()
+        assert tuple(move) == min(apart, key=apart.__getitem__)
+
+
+def test_light_moves_nothing():
+    pixels, _ = brackets()
+    steady = learnt(pixels)
+    assert torch.equal(steady.moves_of(planes(pixels) + 50), steady.moves_of(planes(pixels)))
+
+
+@pytest.mark.parametrize("value", [0, 77])
+def test_of_level_moves_the_shortest_is_taken(value):
+    """Of a plain image no move is better than another, whatever stands beside it."""
+    plain, (pixels, _) = np.full((1, SIZE, SIZE, 1), value, np.uint8), brackets()
+    steady = learnt(np.repeat(plain, 3, axis=0))
+    for images in (plain, np.concatenate([pixels[:2], plain])):
+        assert steady.moves_of(planes(images))[-1].tolist() == [0, 0]
+
+
+def test_between_cells_a_parabola_tells():
+    """Of 4, 1, 2 at -1, 0, 1 the parabola 1 - x + 2 x^2 is least at 0.25; at the end of a line nothing is told."""
+    steady = Steady(1, 256)
+    apart = torch.full((1, 13, 13), 9.0, dtype=torch.float64)
+    apart[0, 5:8, 4], apart[0, 6, 3:6] = torch.tensor([4.0, 1.0, 2.0]), torch.tensor([4.0, 1.0, 4.0])
+    assert steady._pixels(apart).tolist() == [[round(8 * 0.25), 8 * -2]]
+    apart[0, 0, 0] = 0
+    assert steady._pixels(apart).tolist() == [[8 * -6, 8 * -6]]
+
+
+def test_auto_moves_what_lies_at_different_places():
+    pixels, _ = brackets()
+    pose, moved = lay(pixels, tiny_config(data__size=SIZE, model__steady="auto"))
+    assert pose.is_moved
+    assert not pose.is_turned
+    assert moved.dtype == np.uint8
+    assert moved.std(axis=0).mean() < pixels.std(axis=0).mean() / 2
+
+
+def still() -> np.ndarray:
+    return np.stack([bracket(0, 0, seed) for seed in range(24)])
+
+
+def clouds() -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (24, SIZE, SIZE, 1)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("pixels", [still(), clouds(), brackets(2)[0]], ids=["still", "noise", "two"])
+def test_auto_leaves_what_it_would_not_help(pixels):
+    pose, left = lay(pixels, tiny_config(data__size=SIZE, model__steady="auto", model__upright="auto"))
+    assert not pose.is_moved
+    assert not pose.is_turned
+    assert left is pixels
+
+
+def test_always_moves_and_none_does_not():
+    pixels = np.random.default_rng(3).integers(0, 256, (9, SIZE, SIZE, 2)).astype(np.uint16) * 200
+    pose, moved = lay(pixels, tiny_config(data__size=SIZE, model__steady="always"))
+    assert pose.is_moved
+    assert moved.dtype == np.uint16
+    assert not lay(brackets()[0], tiny_config(data__size=SIZE))[0].is_moved
+
+
+def test_it_is_kept_with_the_weights():
+    pixels, _ = brackets()
+    one, other = learnt(pixels), Steady(1, SIZE)
+    other.load_state_dict(one.state_dict())
+    assert torch.equal(one.moves_of(planes(pixels)), other.moves_of(planes(pixels)))
+    other.load_state_dict(Steady(1, SIZE).state_dict())
+    assert not other.is_used
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A detector that has learnt 30 brackets at different places, by its bank alone; its network sees half as much."""
+    folder = tmp_path_factory.mktemp("brackets")
+    pixels, _ = brackets(30)
+    dataset = made(folder, pixels)
+    bank = {"model__bank": 256 * 30, "score__parts": ("bank",), "score__pool": "max", "score__delta_h": 0}
+    seen = {"data__size": SIZE, "model__network_size": 32, "model__steady": "auto"}
+    return fit(tiny_config(data__held_out_min=5, **seen, **bank), dataset, folder / "run", quiet=True)
+
+
+def made(folder: Path, pixels: np.ndarray) -> Dataset:
+    paths = [save(folder / f"{number:02d}.png", image[..., 0]) for number, image in enumerate(pixels)]
+    samples = tuple(Sample(str(path), 0, "good") for path in paths)
+    return Dataset("brackets", "folder", str(folder), samples, ())
+
+
+def test_a_detector_finds_a_defect_where_it_is_at_any_place(model):
+    detector = detectors.load(model)
+    assert detector.manifest["moved"]
+    assert not detector.manifest["turned"]
+    good, spoilt, spots = [], [], []
+    for number, (down, right) in enumerate([(-8, -8), (8, 3), (0, 7), (-4, 6), (5, -7)]):
+        image = bracket(down, right, 100 + number)
+        y, x = round(31.5 + down - 12), round(31.5 + right - 8)
+        marked = image.copy()
+        marked[y - 3 : y + 4, x - 3 : x + 4] = 180
+        good.append(image[..., 0])
+        spoilt.append(marked[..., 0])
+        spots.append((y, x))
+    plain, found = detector.predict(good), detector.predict(spoilt)
+    assert min(one.score for one in found) > max(one.score for one in plain)
+    for one, spot in zip(found, spots, strict=True):
+        hottest = np.unravel_index(one.anomaly_map.argmax(), one.anomaly_map.shape)
+        assert np.hypot(*np.subtract(hottest, spot)) < 8  # two cells
+        assert one.score == one.anomaly_map.max()
+
+
+def test_an_image_is_judged_alike_whatever_stands_beside(model):
+    detector = detectors.load(model)
+    one, others = bracket(6, -3, 7)[..., 0], [bracket(0, 5, n)[..., 0] for n in (8, 9)]
+    alone, beside = detector.predict(one), detector.predict([*others, one])[-1]
+    np.testing.assert_allclose(alone.anomaly_map, beside.anomaly_map, atol=1e-5)
+
+
+def test_it_says_that_it_moves(model):
+    lines = list(about_model(detectors.load(model), model))
+    assert "moved      each image, until it lies where the good ones do" in lines
+
+
+def test_the_plan_tells_it_and_an_unfinished_run_shares_it(tmp_path, capsys):
+    config = tiny_config(data__size=SIZE, data__held_out_min=5, model__steady="auto")
+    prepared = fitting.prepare(config, made(tmp_path, brackets()[0]))
+    assert fitting._laying(prepared.pose) == {"images moved": True}
+    fitting._say_plan(config, prepared, prepared.train.pixels, tmp_path, False)
+    assert "moved   each image, a fifth of its side at most, until it lies where the others do (auto); " in (
+        capsys.readouterr().err
+    )
