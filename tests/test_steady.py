@@ -14,6 +14,7 @@ from normbank import fitting
 from normbank.data.samples import Dataset, Sample
 from normbank.fitting import fit
 from normbank.laying import lay
+from normbank.model.cells import moved, moved_back
 from normbank.model.steady import REACH, Steady
 from normbank.telling import about_model
 
@@ -57,19 +58,19 @@ def test_each_image_is_moved_to_where_the_others_are(size):
 def test_moved_images_lie_alike():
     pixels, _ = brackets()
     steady = learnt(pixels)
-    moved = steady.move(planes(pixels), steady.moves_of(planes(pixels)))
-    assert planes(pixels).std(dim=0).mean() > 2 * moved.std(dim=0).mean()
+    laid = moved(planes(pixels), steady.moves_of(planes(pixels)))
+    assert planes(pixels).std(dim=0).mean() > 2 * laid.std(dim=0).mean()
 
 
 def test_moves_by_hand():
     """At each place stands what stood `moves` from it; beyond the border the mirror, and back there nothing."""
-    image, steady = torch.arange(16.0).reshape(1, 1, 4, 4), Steady(1, 4)
+    image = torch.arange(16.0).reshape(1, 1, 4, 4)
     moves = torch.tensor([[1, -2]])
-    moved = steady.move(image, moves)
+    laid = moved(image, moves)
     rows = [4.0, 8.0, 12.0, 8.0]  # beginning of the rows 1, 2, 3 and the mirrored 2
     expected = torch.tensor([[start + column for column in (2, 1, 0, 1)] for start in rows])
-    assert torch.equal(moved[0, 0], expected)
-    back = steady.move_back(moved, moves)
+    assert torch.equal(laid[0, 0], expected)
+    back = moved_back(laid, moves)
     expected = image[0, 0].clone()
     expected[0], expected[:, 2:] = 0, 0
     assert torch.equal(back[0, 0], expected)
@@ -121,11 +122,11 @@ def test_between_cells_a_parabola_tells():
 
 def test_auto_moves_what_lies_at_different_places():
     pixels, _ = brackets()
-    pose, moved = lay(pixels, tiny_config(data__size=SIZE, model__steady="auto"))
+    pose, laid = lay(pixels, tiny_config(data__size=SIZE, model__steady="auto"))
     assert pose.is_moved
     assert not pose.is_turned
-    assert moved.dtype == np.uint8
-    assert moved.std(axis=0).mean() < pixels.std(axis=0).mean() / 2
+    assert laid.dtype == np.uint8
+    assert laid.std(axis=0).mean() < pixels.std(axis=0).mean() / 2
 
 
 def still() -> np.ndarray:
@@ -146,9 +147,9 @@ def test_auto_leaves_what_it_would_not_help(pixels):
 
 def test_always_moves_and_none_does_not():
     pixels = np.random.default_rng(3).integers(0, 256, (9, SIZE, SIZE, 2)).astype(np.uint16) * 200
-    pose, moved = lay(pixels, tiny_config(data__size=SIZE, model__steady="always"))
+    pose, laid = lay(pixels, tiny_config(data__size=SIZE, model__steady="always"))
     assert pose.is_moved
-    assert moved.dtype == np.uint16
+    assert laid.dtype == np.uint16
     assert not lay(brackets()[0], tiny_config(data__size=SIZE))[0].is_moved
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from .config import Config
 from .data.splits import evenly
 from .images import Pixels
+from .model.middle import Middle
 from .model.pose import Pose
 from .model.steady import Steady
 from .model.upright import AT_ONCE, Upright
@@ -23,11 +24,11 @@ from .training import torch_of_ours
 
 LIKE = 4  # a quarter of the images are the like of one
 HELPS = 0.4  # share of its squared distance from its like that a typical image keeps where a way of laying is worth it
-LEAST, TRIED = 3, 60  # images; of fewer than LEAST nothing is told, on TRIED at most all ways are tried
+LEAST, TRIED = 3, 40  # images; of fewer than LEAST nothing is told, on TRIED at most all ways are tried
 
 
 class Way(NamedTuple):
-    """What is done to images, in this order."""
+    """What is done to images."""
 
     moved: bool
     turned: bool
@@ -37,8 +38,8 @@ class Way(NamedTuple):
 def lay(pixels: Pixels, config: Config) -> tuple[Pose, Pixels]:
     """Images [N, S, S, C] as the network is to see them, and what lays others likewise (unused where they stay).
 
-    `model.steady` and `model.upright` decide: "auto" moves images, turns them, or does both in this order, where a
-    typical one comes far nearer to its like by it, and does both only where that is far better than the better of the
+    `model.steady` and `model.upright` decide: "auto" moves images, turns them, or does both, where a typical
+    one comes far nearer to its like by it, and does both only where that is far better than the better of the
     two.
     """
     with torch_of_ours(config.train):
@@ -76,16 +77,14 @@ class _Learner:
 
     def pose(self, way: Way) -> Pose:
         """What does this, learnt; what it does not do is unused."""
-        pose = Pose(self._steady if way.moved else Steady(*self.shape), Upright(*self.shape))
-        if way.turned and pose.upright is not None:
-            pose.upright.learn(_tensor(_laid(pose, self.pixels)))
-        return pose
-
-    @cached_property
-    def _steady(self) -> Steady:
-        steady = Steady(*self.shape)
-        steady.learn(_tensor(self.pixels))
-        return steady
+        middle, upright, steady = Middle(*self.shape), Upright(*self.shape), Steady(*self.shape)
+        if way.moved and way.turned:
+            middle.learn(_tensor(self.pixels))
+        if way.turned:
+            upright.learn(_tensor(_laid(Pose(middle), self.pixels)))
+        if way.moved:
+            steady.learn(_tensor(_laid(Pose(middle, upright), self.pixels)))
+        return Pose(middle, upright, steady)
 
     def share_kept(self, pose: Pose) -> float:
         """How far the median image is from its like when laid, as a share of how far it is as it lies; squared."""
@@ -95,7 +94,7 @@ class _Learner:
 
     @cached_property
     def _as_they_lie(self) -> Tensor:
-        return self._from_their_like(Pose(None, None))
+        return self._from_their_like(Pose())
 
     def _from_their_like(self, pose: Pose) -> Tensor:
         """Mean squared distance of each image from the nearest quarter of the others, one at least: [N].

@@ -1,10 +1,38 @@
-"""Coarse images, on which `Steady` and `Upright` find how an image lies."""
+"""Coarse images, on which `Middle`, `Upright` and `Steady` find how an image lies; moving, and reading along rings."""
 
 from __future__ import annotations
 
-from torch import Tensor
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 from ..symmetry import GRID
+
+LEVEL = 1e-9  # of how bright images are, squared: what is this near to the best is level with it
+
+
+class Learnt(nn.Module):
+    """Something with one state, `common`, what good images have in common: empty, and unused, until that is learnt."""
+
+    common: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("common", torch.zeros(0))
+
+    @property
+    def is_used(self) -> bool:
+        """Whether images are laid by it at all."""
+        return self.common.numel() > 0
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *arguments: Any) -> None:
+        """Empty or not, as the file holds it."""
+        held = state_dict.get(f"{prefix}common")
+        if held is not None:
+            self.common = torch.zeros(held.shape, device=self.common.device)
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
 
 
 def cells_of_side(size: int) -> tuple[int, int]:
@@ -19,3 +47,61 @@ def sums_of_cells(images: Tensor, cells: int, width: int) -> Tensor:
     start = (images.shape[2] - side) // 2
     inside = images[:, :, start : start + side, start : start + side].double()
     return inside.reshape(*images.shape[:2], cells, width, cells, width).sum(dim=(3, 5))
+
+
+def nearest_first(reach: int) -> Tensor:
+    """The places of a square of moves, down and right, -reach..reach each, flat, the shortest first."""
+    moves = torch.arange(-reach, reach + 1)
+    return torch.argsort((moves[:, None] ** 2 + moves**2).flatten(), stable=True)
+
+
+def shortest_of_least(apart: Tensor, shortest_first: Tensor) -> Tensor:
+    """The move, down and right, at which [N, moves, moves] is least, of level ones the shortest: [N, 2]."""
+    flat, moves = apart.flatten(1), apart.shape[1]
+    level = flat <= flat.amin(dim=1, keepdim=True) + LEVEL
+    place = shortest_first[level[:, shortest_first].int().argmax(dim=1)]
+    return torch.stack([place // moves, place % moves], dim=1) - moves // 2
+
+
+def moved(images: Tensor, moves: Tensor) -> Tensor:
+    """Images [N, C, S, S], at each place what stands `moves` [N, 2], down and right, from it.
+
+    Moves are whole, and shorter than the side; beyond the border the image is mirrored.
+    """
+    last = images.shape[2] - 1
+    line = torch.arange(last + 1, device=images.device)[None]
+    rows, columns = (last - (last - (line + by[:, None]).abs()).abs() for by in moves.unbind(dim=1))
+    return _gathered(images, rows, columns)
+
+
+def moved_back(maps: Tensor, moves: Tensor) -> Tensor:
+    """What `moved` did, undone: [N, C, S, S] to the same; 0 where it was moved out of sight."""
+    last = maps.shape[2] - 1
+    line = torch.arange(last + 1, device=maps.device)[None]
+    rows, columns = (line - by[:, None] for by in moves.unbind(dim=1))
+    seen_rows, seen_columns = (((one >= 0) & (one <= last)).to(maps.dtype) for one in (rows, columns))
+    back = _gathered(maps, rows.clamp(0, last), columns.clamp(0, last))
+    return back * seen_rows[:, None, :, None] * seen_columns[:, None, None, :]
+
+
+def _gathered(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Of images [N, C, S, S] the rows [N, S] and columns [N, S] of each."""
+    by_rows = images.gather(2, rows[:, None, :, None].expand(images.shape))
+    return by_rows.gather(3, columns[:, None, None, :].expand(images.shape))
+
+
+def read_along_rings(
+    cells: int, radii: Tensor, turns: Tensor, off: tuple[float, float] = (0, 0)
+) -> tuple[Tensor, Tensor]:
+    """How rings about what is `off` (down, right) the middle of a square of cells are read.
+
+    Each point lies between four cells, straight lines between them: their numbers and shares, [4, rings * angles] each.
+    """
+    middle, across = (cells - 1) / 2, radii[:, None]
+    y = middle + off[0] + (across * torch.sin(turns)).flatten()
+    x = middle + off[1] + (across * torch.cos(turns)).flatten()
+    left, top = (one.floor().clamp(0, cells - 2) for one in (x, y))
+    right, down = (x - left).clamp(0, 1), (y - top).clamp(0, 1)
+    places = [(top + dy) * cells + left + dx for dy in (0, 1) for dx in (0, 1)]
+    shares = [vertical * horizontal for vertical in (1 - down, down) for horizontal in (1 - right, right)]
+    return torch.stack(places).long(), torch.stack(shares)

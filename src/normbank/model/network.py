@@ -13,6 +13,7 @@ from .bank import Bank
 from .bergmann import ConvolutionalAutoencoder
 from .memories import make_memories
 from .memory import NoMemory
+from .middle import Middle
 from .pose import Pose
 from .steady import Steady
 from .unet import Reading, UNet
@@ -65,7 +66,7 @@ class Critic(nn.Module):
 class Network(nn.Module):
     """An autoencoder with its optional companions, None where not asked for.
 
-    `upright` and `steady` have no part in `forward`: what they lay is laid before anything looks at it (`pose`).
+    `middle`, `upright` and `steady` have no part in `forward`: they lay images before anything looks at them (`pose`).
     """
 
     def __init__(
@@ -75,24 +76,22 @@ class Network(nn.Module):
         critic: Critic | None = None,
         edges: bool = False,
         bank: Bank | None = None,
-        upright: Upright | None = None,
-        steady: Steady | None = None,
+        pose: Pose | None = None,
     ) -> None:
         super().__init__()
         self.autoencoder, self.head, self.critic, self.edges, self.bank = autoencoder, head, critic, edges, bank
-        self.upright, self.steady = upright, steady
+        self.middle, self.upright, self.steady = pose or Pose()
 
     @property
     def pose(self) -> Pose:
         """What lays images before the network sees them."""
-        return Pose(self.steady, self.upright)
+        return Pose(self.middle, self.upright, self.steady)
 
     def take(self, pose: Pose) -> None:
         """Lay images as `pose` does, as far as the network was built to lay them."""
-        if self.upright is not None:
-            self.upright = pose.upright
-        if self.steady is not None:
-            self.steady = pose.steady
+        for name in Pose._fields:
+            if getattr(self, name) is not None:
+                setattr(self, name, getattr(pose, name))
 
     def forward(self, images: Tensor) -> Reading:
         """The autoencoder's reading of images [B, C, S, S] in [0, 1]."""
@@ -109,8 +108,17 @@ def build(config: Config, channels: int) -> Network:
         Critic(channels, known.critic_width) if known.critic_width else None,
         known.edges,
         build_bank(config, channels) if known.bank else None,
-        Upright(channels, config.data.size) if known.upright != "none" else None,
-        Steady(channels, config.data.size) if known.steady != "none" else None,
+        _pose(config, channels),
+    )
+
+
+def _pose(config: Config, channels: int) -> Pose:
+    shape, known = (channels, config.data.size), config.model
+    turns, moves = known.upright != "none", known.steady != "none"
+    return Pose(
+        Middle(*shape) if turns and moves else None,
+        Upright(*shape) if turns else None,
+        Steady(*shape) if moves else None,
     )
 
 

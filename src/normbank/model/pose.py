@@ -6,48 +6,57 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from .cells import moved, moved_back
+from .middle import Middle
 from .steady import Steady
 from .upright import Upright
 
 
 class How(NamedTuple):
-    """By how much each of N images was moved [N, 2], and then turned [N]; None where none was."""
+    """By how much each of N images was moved [N, 2], turned [N] and moved again [N, 2]; None where it was not."""
 
-    moves: Tensor | None
+    first: Tensor | None
     angles: Tensor | None
+    moves: Tensor | None
 
 
 class Pose(NamedTuple):
-    """Moving, then turning: a thing is turned about its own middle; None where not asked for, unused where no help."""
+    """Roughly to the middle, turned, moved into place, each where it is used; None where it is not asked for."""
 
-    steady: Steady | None
-    upright: Upright | None
-
-    @property
-    def is_moved(self) -> bool:
-        """Whether images are moved at all."""
-        return self.steady is not None and self.steady.is_used
+    middle: Middle | None = None
+    upright: Upright | None = None
+    steady: Steady | None = None
 
     @property
     def is_turned(self) -> bool:
         """Whether images are turned at all."""
         return self.upright is not None and self.upright.is_used
 
+    @property
+    def is_moved(self) -> bool:
+        """Whether images are moved at all."""
+        return self.steady is not None and self.steady.is_used
+
     def lay(self, images: Tensor) -> tuple[Tensor, How]:
         """Images [N, C, S, S], of whole numbers, as the good ones lie, and how they got there."""
-        moves = angles = None
-        if self.steady is not None and self.steady.is_used:
-            moves = self.steady.moves_of(images)
-            images = self.steady.move(images, moves)
+        first = angles = moves = None
+        if self.middle is not None and self.middle.is_used:
+            first = self.middle.moves_of(images)
+            images = moved(images, first)
         if self.upright is not None and self.upright.is_used:
             angles = self.upright.angles_of(images)
             images = self.upright.turn(images, angles)
-        return images, How(moves, angles)
+        if self.steady is not None and self.steady.is_used:
+            moves = self.steady.moves_of(images)
+            images = moved(images, moves)
+        return images, How(first, angles, moves)
 
     def lay_back(self, maps: Tensor, how: How) -> Tensor:
         """Maps [N, C, S, S] of laid images as the images lay; 0 where these were laid out of sight."""
+        if how.moves is not None:
+            maps = moved_back(maps, how.moves)
         if self.upright is not None and how.angles is not None:
             maps = self.upright.turn_back(maps, how.angles)
-        if self.steady is not None and how.moves is not None:
-            maps = self.steady.move_back(maps, how.moves)
+        if how.first is not None:
+            maps = moved_back(maps, how.first)
         return maps

@@ -8,29 +8,25 @@ its exported graph have to choose the same one. What is kept is of 32 bits, for 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from .cells import cells_of_side, sums_of_cells
+from ..data.splits import evenly
+from .cells import LEVEL, Learnt, cells_of_side, moved, nearest_first, shortest_of_least, sums_of_cells
 
 REACH = 5  # a fifth of the side is the farthest that an image is moved, either way
 STARTS, ROUNDS = 3, 6  # good images that the others are moved to at first, and how often all are moved again at most
 AT_ONCE = 8  # images
-LEVEL = 1e-9  # of how bright images are, squared: what is this near to the best is level with it
 
 
-class Steady(nn.Module):
+class Steady(Learnt):
     """Images of `size` pixels a side and `channels`; does nothing until `learn`.
 
     `common` [C, G, G] is the mean of the good images, each moved to the others, in sums of cells; it is empty at first,
     and where moving does not help.
     """
 
-    common: Tensor
     under: Tensor
     columns: Tensor
     diagonals: Tensor
@@ -43,21 +39,14 @@ class Steady(nn.Module):
         self.reach = self.cells // REACH
         moves, line = torch.arange(-self.reach, self.reach + 1), torch.arange(self.cells)
         sought = moves[:, None] + line  # [moves, cells]: the cell that comes to lie at each
-        far = (moves[:, None] ** 2 + moves**2).flatten()
         constants = {
             "under": ((sought >= 0) & (sought < self.cells)).float(),
             "columns": sought + self.reach,
             "diagonals": (sought + self.reach) * self.cells + line,
-            "nearest_first": torch.argsort(far, stable=True),
+            "nearest_first": nearest_first(self.reach),
         }
         for name, value in constants.items():
             self.register_buffer(name, value, persistent=False)
-        self.register_buffer("common", torch.zeros(0))
-
-    @property
-    def is_used(self) -> bool:
-        """Whether images are moved at all."""
-        return self.common.numel() > 0
 
     def learn(self, images: Tensor) -> None:
         """Find what moved good images [N, C, S, S], of whole numbers, have in common."""
@@ -67,39 +56,20 @@ class Steady(nn.Module):
         """By how many pixels, down and right, what images [N, C, S, S] show at each place is sought: [N, 2], whole."""
         return self._pixels(self._apart(self._cells_of(images), self.common))
 
-    def move(self, images: Tensor, moves: Tensor) -> Tensor:
-        """Images [N, C, S, S], at each place what stands `moves` [N, 2] from it; mirrored beyond the border."""
-        return _moved(images, moves)
-
-    def move_back(self, maps: Tensor, moves: Tensor) -> Tensor:
-        """What `move` did, undone: [N, C, S, S] to the same; 0 where it was moved out of sight."""
-        line = torch.arange(self.size, device=maps.device)[None]
-        rows, columns = (line - by[:, None] for by in moves.unbind(dim=1))
-        seen_rows, seen_columns = (((one >= 0) & (one < self.size)).to(maps.dtype) for one in (rows, columns))
-        back = _gathered(maps, *(one.clamp(0, self.size - 1) for one in (rows, columns)))
-        return back * seen_rows[:, None, :, None] * seen_columns[:, None, None, :]
-
-    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *arguments: Any) -> None:
-        """Empty or not, as the file holds it."""
-        held = state_dict.get(f"{prefix}common")
-        if held is not None:
-            self.common = torch.zeros(held.shape, device=self.common.device)
-        super()._load_from_state_dict(state_dict, prefix, *arguments)
-
     def _settled(self, cells: Tensor) -> Tensor:
         """What images [N, C, G, G] have in common: moved to one of them, then to the mean of all so moved.
 
         From several starts; the one counts after which they differ least.
         """
         found = []
-        for start in torch.linspace(0, len(cells) - 1, min(STARTS, len(cells))).round().int().tolist():
+        for start in evenly(len(cells), STARTS):
             common, before = cells[start], None
             for _ in range(ROUNDS):
                 moves = self._best(self._all_apart(cells, common))
                 moves = moves - moves.median(dim=0).values  # where most of them lie, all shall
                 if before is not None and torch.equal(moves, before):
                     break
-                common, before = _moved(cells, moves).mean(dim=0), moves
+                common, before = moved(cells, moves).mean(dim=0), moves
             found.append((float(self._all_apart(cells, common).amin(dim=(1, 2)).mean()), common))
         return min(found, key=lambda one: one[0])[1].float()
 
@@ -133,18 +103,14 @@ class Steady(nn.Module):
         """Sums of the products of [N, C, G, G] with [C, G, G] at each move, over what both show: [N, down, right]."""
         n, moves = cells.shape[0], self.columns.shape[0]  # `len` would fix the graph to one batch
         wide = functional.pad(cells, (self.reach, self.reach))
-        moved = wide[:, :, :, self.columns.flatten()].reshape(n, self.channels, self.cells * moves, self.cells)
-        rows = (moved @ common.transpose(1, 2)).sum(dim=1).reshape(n, self.cells, moves, self.cells)
+        all_moved = wide[:, :, :, self.columns.flatten()].reshape(n, self.channels, self.cells * moves, self.cells)
+        rows = (all_moved @ common.transpose(1, 2)).sum(dim=1).reshape(n, self.cells, moves, self.cells)
         by_move = functional.pad(rows.transpose(1, 2), (0, 0, self.reach, self.reach)).flatten(2)
         return by_move[:, :, self.diagonals.flatten()].reshape(n, moves, moves, self.cells).sum(dim=3).transpose(1, 2)
 
     def _best(self, apart: Tensor) -> Tensor:
         """The move, down and right, in cells, at which [N, moves, moves] is least: [N, 2]."""
-        flat = apart.flatten(1)
-        level = flat <= flat.amin(dim=1, keepdim=True) + LEVEL
-        place = self.nearest_first[level[:, self.nearest_first].int().argmax(dim=1)]
-        moves = apart.shape[1]
-        return torch.stack([place // moves, place % moves], dim=1) - self.reach
+        return shortest_of_least(apart, self.nearest_first)
 
     def _pixels(self, apart: Tensor) -> Tensor:
         """That move in pixels, between cells by a parabola through the least and its neighbours: [N, 2], whole."""
@@ -173,21 +139,3 @@ def _between(line: Tensor, places: Tensor) -> Tensor:
 def _summed(cells: Tensor, over: Tensor) -> Tensor:
     """Sums of [..., G, G] over what of rows and columns each move [M, G] has in it: [..., M, M]."""
     return over @ cells @ over.T
-
-
-def _moved(cells: Tensor, moves: Tensor) -> Tensor:
-    """Cells [N, C, G, G], at each place those `moves` [N, 2] from it; mirrored beyond the border."""
-    side = cells.shape[2]
-    line = torch.arange(side, device=cells.device)[None]
-    return _gathered(cells, *(_mirrored(line + by[:, None], side) for by in moves.unbind(dim=1)))
-
-
-def _mirrored(places: Tensor, side: int) -> Tensor:
-    """Places that may lie beyond a side by less than it is long, within it."""
-    return (side - 1) - ((side - 1) - places.abs()).abs()
-
-
-def _gathered(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Of images [N, C, S, S] the rows [N, S] and columns [N, S] of each."""
-    by_rows = images.gather(2, rows[:, None, :, None].expand(images.shape))
-    return by_rows.gather(3, columns[:, None, None, :].expand(images.shape))

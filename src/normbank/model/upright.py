@@ -9,30 +9,27 @@ choose the same one. What is kept is of 32 bits, for devices that have no others
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from .cells import cells_of_side, sums_of_cells
+from ..data.splits import evenly
+from .cells import LEVEL, Learnt, cells_of_side, read_along_rings, sums_of_cells
 
 ANGLES = 240  # that are tried, a degree and a half apart
 WAVES = 40  # of a ring, of which the outermost of 32 cells a side could show some 50
 STARTS, ROUNDS = 5, 8  # good images that the others are turned to at first, and how often all are turned again
 AT_ONCE = 8  # images
-LEVEL = 1e-9  # of the best fit: what is this near to it is level with it
 
 
-class Upright(nn.Module):
+class Upright(Learnt):
     """Images of `size` pixels a side and `channels`; does nothing until `learn`.
 
     `common` [2, channels * rings, WAVES] is what the good images have in common, cosines and sines along each ring; it
     is empty at first, and where turning does not help.
     """
 
-    common: Tensor
     places: Tensor
     shares: Tensor
     cosines: Tensor
@@ -46,7 +43,7 @@ class Upright(nn.Module):
         self.rings = self.cells // 2
         waves = torch.arange(1, WAVES + 1, dtype=torch.float64)
         turns = 2 * math.pi * torch.arange(ANGLES, dtype=torch.float64) / ANGLES
-        places, shares = _read_along_rings(self.cells, self.rings, turns)
+        places, shares = read_along_rings(self.cells, torch.arange(self.rings, dtype=torch.float64) + 0.5, turns)
         constants = {
             "places": places,
             "shares": shares,
@@ -57,12 +54,6 @@ class Upright(nn.Module):
         }
         for name, value in constants.items():
             self.register_buffer(name, value if value.dtype == torch.int64 else value.float(), persistent=False)
-        self.register_buffer("common", torch.zeros(0))
-
-    @property
-    def is_used(self) -> bool:
-        """Whether images are turned at all."""
-        return self.common.numel() > 0
 
     def learn(self, images: Tensor) -> None:
         """Find what turned good images [N, C, S, S], of whole numbers, have in common."""
@@ -81,7 +72,7 @@ class Upright(nn.Module):
         """
         waves = self._waves(rings)
         found = []
-        for start in torch.linspace(0, len(rings) - 1, min(STARTS, len(rings))).round().int().tolist():
+        for start in evenly(len(rings), STARTS):
             common = waves[:, start]
             for _ in range(ROUNDS):
                 common = self._turned(waves, _first_best(self._fits(waves, common))).mean(dim=1)
@@ -112,13 +103,6 @@ class Upright(nn.Module):
         cosines, sines = self.directions[angles].unbind(dim=1)
         return _sampled(maps, torch.stack([cosines, -sines], dim=1), "zeros")
 
-    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *arguments: Any) -> None:
-        """Empty or not, as the file holds it."""
-        held = state_dict.get(f"{prefix}common")
-        if held is not None:
-            self.common = torch.zeros(held.shape, device=self.common.device)
-        super()._load_from_state_dict(state_dict, prefix, *arguments)
-
     def _waves(self, rings: Tensor) -> Tensor:
         """[N, R, ANGLES] -> [2, N, R, WAVES]."""
         return torch.stack([rings @ self.cosines.double(), rings @ self.sines.double()])
@@ -142,21 +126,6 @@ def _first_best(fits: Tensor) -> Tensor:
     """[N, ANGLES] -> [N]: the first angle that is level with the best."""
     best = fits.amax(dim=1, keepdim=True)
     return (fits >= best - LEVEL * best.abs()).int().argmax(dim=1)
-
-
-def _read_along_rings(cells: int, rings: int, turns: Tensor) -> tuple[Tensor, Tensor]:
-    """How rings about the middle of a square of cells are read, one cell apart, straight lines between cells.
-
-    Each place lies between four cells: their numbers and shares, [4, rings * angles] each.
-    """
-    radii = torch.arange(rings, dtype=torch.float64)[:, None] + 0.5
-    middle = (cells - 1) / 2
-    x, y = (middle + (radii * of(turns)).flatten() for of in (torch.cos, torch.sin))
-    left, top = (one.floor().clamp(0, cells - 2) for one in (x, y))
-    right, down = (x - left).clamp(0, 1), (y - top).clamp(0, 1)
-    places = [(top + dy) * cells + left + dx for dy in (0, 1) for dx in (0, 1)]
-    shares = [vertical * horizontal for vertical in (1 - down, down) for horizontal in (1 - right, right)]
-    return torch.stack(places).long(), torch.stack(shares)
 
 
 def _sampled(images: Tensor, directions: Tensor, beyond: str) -> Tensor:

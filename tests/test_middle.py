@@ -1,0 +1,196 @@
+"""Things that lie at any angle and any place: moved roughly to the middle, turned, moved into place, and back."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import save, tiny_config
+
+from normbank import detector as detectors
+from normbank.bundle import read_bundle
+from normbank.data.samples import Dataset, Sample
+from normbank.export import weights_of
+from normbank.fitting import fit
+from normbank.laying import lay
+from normbank.model.middle import ANGLES, RINGS, STEPS, Middle
+from normbank.model.network import build
+from normbank.model.pose import Pose
+
+SIZE = 64
+
+
+def arrow(angle: float, down: float, right: float, seed: int = 0) -> np.ndarray:
+    """A thing that has a head, at any angle and place on a dark ground, with a little noise: [S, S, 1]."""
+    rows, columns = np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2
+    y, x = (rows - down) / SIZE, (columns - right) / SIZE
+    along, across = x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)
+    shape = ((abs(along) < 0.25) & (abs(across) < 0.04)) | ((abs(along - 0.15) < 0.08) & (abs(across) < 0.1))
+    noise = np.random.default_rng(seed).normal(0, 3, (SIZE, SIZE))
+    return (50 + 150 * shape + noise).clip(0, 255).astype(np.uint8)[..., None]
+
+
+def arrows(count: int = 30, reach: float = 8) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(2)
+    angles, moves = rng.uniform(0, 2 * math.pi, count), rng.uniform(-reach, reach, (count, 2)).round()
+    return np.stack([arrow(a, *m, n) for n, (a, m) in enumerate(zip(angles, moves, strict=True))]), moves
+
+
+def planes(pixels: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(pixels.astype(np.float32)).permute(0, 3, 1, 2)
+
+
+def learnt(pixels: np.ndarray) -> Middle:
+    middle = Middle(pixels.shape[3], pixels.shape[1])
+    middle.learn(planes(pixels))
+    return middle
+
+
+def test_middles_are_found_to_half_a_step():
+    pixels, moves = arrows()
+    middle = learnt(pixels)
+    off = middle.moves_of(planes(pixels)).numpy() - moves
+    assert np.median(np.hypot(*off.T)) <= middle.step * middle.width / math.sqrt(2)
+    assert np.median(np.hypot(*off.T)) < np.median(np.hypot(*moves.T)) / 2
+
+
+def test_the_best_middle_is_that_of_the_slow_search():
+    """Every middle and every angle, rings as they are read, each image less its mean about that middle."""
+    pixels = np.concatenate([arrows(6)[0], 255 - arrows(6)[0] // 2], axis=3)
+    middle = learnt(pixels)
+    waves = middle._waves(planes(pixels))
+    apart, _ = middle._apart(waves, middle.common)
+    weights = middle.weights.double()
+    turns = 2 * math.pi * torch.arange(ANGLES).double() / ANGLES
+
+    def drawn(cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:
+        """The rings [C, RINGS, ANGLES] that have these waves."""
+        numbers = torch.arange(cosines.shape[-1]).double()
+        scale = torch.where(numbers == 0, 1.0, math.sqrt(2))[:, None]
+        return cosines.double() @ (scale * torch.cos(numbers[:, None] * turns)) + sines.double() @ (
+            scale * torch.sin(numbers[:, None] * turns)
+        )
+
+    common = drawn(*middle.common)
+    for n in range(len(pixels)):
+        slow = torch.empty(waves.shape[4], dtype=torch.float64)
+        for place in range(waves.shape[4]):
+            rings = drawn(waves[0, n, :, :, place], waves[1, n, :, :, place])
+            slow[place] = min(
+                float((weights[:, None] * (rings.roll(-turn, dims=2) - common).square()).sum() / ANGLES)
+                for turn in range(ANGLES)
+            )
+        found = apart[n].flatten()
+        torch.testing.assert_close(found / found.mean(), slow / slow.mean(), rtol=1e-6, atol=1e-9)
+
+
+def test_light_is_no_part_of_the_waves():
+    middle = Middle(1, SIZE)
+    pixels, _ = arrows(3)
+    one, other = middle._waves(planes(pixels)), middle._waves(planes(pixels) + 20)
+    torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+    assert one.shape[:4] == (2, 3, 1, RINGS)
+    plain = middle._waves(torch.full((1, 1, SIZE, SIZE), 90.0))
+    assert plain.abs().max() < 1e-5
+
+
+def test_nothing_to_choose_by_moves_nothing():
+    plain = np.full((3, SIZE, SIZE, 1), 90, np.uint8)
+    assert learnt(plain).moves_of(planes(plain)).tolist() == [[0, 0]] * 3
+
+
+def test_a_ring_has_its_mean_square():
+    """Waves are scaled so that their squares add up to a ring's mean square: of one cosine of height 2, 2."""
+    middle = Middle(1, SIZE)
+    ring = 2 * torch.cos(3 * 2 * math.pi * torch.arange(ANGLES).double() / ANGLES)
+    assert float(sum((ring @ one.double()).square().sum() for one in middle.basis)) == pytest.approx(2)
+
+
+@pytest.mark.parametrize("size", [8, 20, 32, 50])
+def test_small_sizes_have_rings_within_the_picture(size):
+    middle = Middle(1, size)
+    assert int(middle.places.min()) >= 0
+    assert int(middle.places.max()) < middle.cells**2
+    assert middle.nearest_first.shape == ((2 * STEPS + 1) ** 2,)
+
+
+def test_auto_moves_and_turns_what_lies_anyhow():
+    pixels, _ = arrows()
+    config = tiny_config(data__size=SIZE, model__steady="auto", model__upright="auto")
+    pose, laid = lay(pixels, config)
+    assert pose.is_moved
+    assert pose.is_turned
+    assert laid.std(axis=0).mean() < pixels.std(axis=0).mean() / 2
+    for other in ({"model__steady": "auto"}, {"model__upright": "auto"}):
+        _, less = lay(pixels, tiny_config(data__size=SIZE, **other))
+        assert less.std(axis=0).mean() > 1.3 * laid.std(axis=0).mean()
+
+
+def test_what_is_only_turned_or_only_moved_is_no_more_than_that():
+    turned, _ = arrows(reach=0)
+    moved = np.stack([arrow(0.5, *move, n) for n, move in enumerate(arrows()[1])])
+    config = tiny_config(data__size=SIZE, model__steady="auto", model__upright="auto")
+    for pixels, expected in ((turned, (True, False)), (moved, (False, True))):
+        pose, _ = lay(pixels, config)
+        assert (pose.is_turned, pose.is_moved) == expected
+
+
+def test_laying_back_is_laying_undone():
+    pixels, _ = arrows(12)
+    config = tiny_config(data__size=SIZE, model__steady="always", model__upright="always")
+    pose, _ = lay(pixels, config)
+    images = planes(pixels)
+    laid, how = pose.lay(images)
+    back = pose.lay_back(laid, how)
+    inside = (slice(None), slice(None), slice(28, 36), slice(28, 36))
+    assert (back - images)[inside].abs().mean() < 0.4 * (laid - images)[inside].abs().mean()
+    assert (pose.lay_back(torch.ones_like(images), how) <= 1 + 1e-6).all()
+    same, nothing = Pose().lay(images)
+    assert same is images
+    assert Pose().lay_back(images, nothing) is images
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A detector that has learnt 30 arrows at any angle and place, by its bank alone."""
+    folder = tmp_path_factory.mktemp("anyhow")
+    pixels, _ = arrows()
+    paths = [save(folder / f"{number:02d}.png", image[..., 0]) for number, image in enumerate(pixels)]
+    dataset = Dataset("arrows", "folder", str(folder), tuple(Sample(str(path), 0, "good") for path in paths), ())
+    bank = {"model__bank": 256 * 30, "score__parts": ("bank",), "score__pool": "max", "score__delta_h": 0}
+    seen = {"data__size": SIZE, "model__network_size": 32, "model__upright": "auto", "model__steady": "auto"}
+    return fit(tiny_config(data__held_out_min=5, **seen, **bank), dataset, folder / "run", quiet=True)
+
+
+def test_a_detector_finds_a_defect_where_it_is_anyhow(model):
+    detector = detectors.load(model)
+    assert detector.manifest["moved"]
+    assert detector.manifest["turned"]
+    good, spoilt, spots = [], [], []
+    for number, angle in enumerate(np.linspace(0.1, 6.2, 8)):
+        down, right = 6 * math.sin(5 * angle), 6 * math.cos(3 * angle)
+        image = arrow(angle, down, right, 100 + number)[..., 0]
+        y, x = (round(31.5 + by + 9 * of(angle + 2.0)) for by, of in ((down, math.sin), (right, math.cos)))
+        marked = image.copy()
+        marked[y - 3 : y + 4, x - 3 : x + 4] = 200
+        good.append(image)
+        spoilt.append(marked)
+        spots.append((y, x))
+    plain, found = detector.predict(good), detector.predict(spoilt)
+    assert min(one.score for one in found) > max(one.score for one in plain)
+    for one, spot in zip(found, spots, strict=True):
+        hottest = np.unravel_index(one.anomaly_map.argmax(), one.anomaly_map.shape)
+        assert np.hypot(*np.subtract(hottest, spot)) < 8  # two cells
+
+
+def test_its_weights_say_how_it_lays(model):
+    bundle = read_bundle(model)
+    network = build(tiny_config(data__size=SIZE, model__upright="auto", model__steady="auto"), 1)
+    weights = weights_of(bundle, network.state_dict())
+    for name in ("middle", "upright", "steady"):
+        one = getattr(network, name)
+        one.load_state_dict({"common": weights[f"{name}.common"]})
+        assert one.is_used
