@@ -197,6 +197,9 @@ def test_the_remark_on_places() -> None:
     (remark,) = advise(np.concatenate([parts("moved"), parts("both")]), by_hand, [])
     assert "turn it upright; model.upright=auto may do it), or" in remark
     whole = preset("paper-small", {"model.partitions": (1, 1, 1, 1)})
+    by_hand = preset("small", {"model.upright": "none", "model.steady": "none"})
+    (remark,) = advise(np.concatenate([parts("moved"), parts("both")]), by_hand, [])
+    assert "turn it upright; model.upright=auto and model.steady=auto may do it), or" in remark
     for config in (whole, preset("fast"), preset("ae-l2"), preset("memae"), preset("daad")):
         (remark,) = advise(np.concatenate([parts("moved"), parts("both")]), config, [])
         assert remark.endswith("or train on several times as many images")
@@ -519,6 +522,14 @@ def test_the_plan_says_that_images_are_turned() -> None:
         found = row(preset("small", other), "turned", is_turned=True)
         assert found == f"{told}count as 0, so that a score may lose a sixth by the angle"
     assert "turned" not in plan(preset("small"), outlook(), Path("out"))
+
+
+def test_the_plan_says_that_images_are_moved() -> None:
+    told = "each image, a fifth of its side at most, until it lies where the others do (auto); edges that leave the "
+    assert row(preset("small"), "moved", is_moved=True) == f"{told}picture are not judged"
+    found = row(preset("small", {"score.pool": "sum"}), "moved", is_moved=True)
+    assert found == f"{told}picture count as 0, so that a score may lose a third by the place"
+    assert "moved" not in plan(preset("small"), outlook(), Path("out"))
 
 
 @pytest.mark.parametrize("name", ["mirrors", "shifts"])

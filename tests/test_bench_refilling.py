@@ -64,11 +64,12 @@ def test_a_bank_is_filled_again_without_training(tiny_data, tmp_path):
     assert same["seconds_per_training_step"] == values["seconds_per_training_step"]
 
 
-def test_a_network_that_saw_its_images_turned_otherwise_is_not_refilled(tiny_data, tiny_model, tmp_path):
+@pytest.mark.parametrize("laid", ["turned", "moved"])
+def test_a_network_that_saw_its_images_laid_otherwise_is_not_refilled(laid, tiny_data, tiny_model, tmp_path):
     bundle = read_bundle(tiny_model)
-    bundle.manifest["turned"] = True
+    bundle.manifest[laid] = True
     write_bundle(tmp_path / "model.nbk", bundle)
     (tmp_path / "run.json").write_bytes((tiny_model.parent / "run.json").read_bytes())
     config = tiny_config()
-    with pytest.raises(BundleError, match=r"saw these images turned otherwise\. Train it again"):
+    with pytest.raises(BundleError, match=rf"saw these images {laid} otherwise\. Train it again"):
         refill(config, open_dataset(tiny_data, config.data), tmp_path)

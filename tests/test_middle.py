@@ -129,6 +129,18 @@ def test_auto_moves_and_turns_what_lies_anyhow():
         assert less.std(axis=0).mean() > 1.3 * laid.std(axis=0).mean()
 
 
+def test_what_is_turned_is_moved_to_its_middle_first():
+    """What all rings have in common is then nearly as sharp as that of things which lie in the middle."""
+    config = tiny_config(data__size=SIZE, model__steady="always", model__upright="always")
+    sharp = []
+    for reach in (0, 8):
+        pose, _ = lay(arrows(reach=reach)[0], config)
+        assert Pose(pose.middle).is_moved
+        assert pose.upright is not None
+        sharp.append(float(pose.upright.common.norm()))
+    assert sharp[1] > 0.75 * sharp[0]
+
+
 def test_what_is_only_turned_or_only_moved_is_no_more_than_that():
     turned, _ = arrows(reach=0)
     moved = np.stack([arrow(0.5, *move, n) for n, move in enumerate(arrows()[1])])

@@ -30,6 +30,17 @@ def test_turning_is_told_where_images_are_turned() -> None:
     assert "turns" not in how_it_judges({"settings": settings, "turned": False})
 
 
+def test_moving_is_told_where_images_are_moved() -> None:
+    settings = preset("fast").model_dump(mode="json")
+    text = how_it_judges({"settings": settings, "moved": True})
+    assert text.startswith(
+        f"{LEARNT}It moves each image until it lies where the good ones did, and what it found back: "
+    )
+    both = how_it_judges({"settings": settings, "turned": True, "moved": True})
+    assert both.index("It turns each image") < both.index("It moves each image") < both.index("It compares each place")
+    assert "moves" not in how_it_judges({"settings": settings, "turned": True})
+
+
 def test_each_part_is_told_once_and_in_order() -> None:
     text = told("small")
     assert "It marks what looks like the defects that were made" in text

@@ -35,7 +35,7 @@ class Pose(NamedTuple):
     @property
     def is_moved(self) -> bool:
         """Whether images are moved at all."""
-        return self.steady is not None and self.steady.is_used
+        return any(one is not None and one.is_used for one in (self.middle, self.steady))
 
     def lay(self, images: Tensor) -> tuple[Tensor, How]:
         """Images [N, C, S, S], of whole numbers, as the good ones lie, and how they got there."""
