@@ -57,8 +57,9 @@ def test_each_image_is_displaced_in_its_own_way(kind: str, tree: Path, tmp_path:
     assert not np.array_equal(one, other)
 
 
-def test_it_is_a_data_set_as_before(tree: Path, tmp_path: Path) -> None:
-    displace("turned", tree, tmp_path / "out")
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_is_a_data_set_as_before(kind: str, tree: Path, tmp_path: Path) -> None:
+    displace(kind, tree, tmp_path / "out")
     found = open_dataset(tmp_path / "out", Data())
     assert (found.format, len(found.train), len(found.test)) == ("mvtec", 1, 2)
     assert sum(sample.mask is not None for sample in found.test) == 1

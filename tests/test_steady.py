@@ -77,22 +77,35 @@ def test_moves_by_hand():
 
 
 def test_the_best_move_is_that_of_the_slow_search():
-    """The mean over what both show of the squared difference, less the square of each channel's mean difference."""
-    pixels = np.concatenate([brackets()[0], 255 - brackets()[0] // 2], axis=3)
+    """Each cell against what lies beneath it, `common` going on as it ends; what of `common` has no image above it."""
+    pixels = np.concatenate([brackets(6)[0], 255 - brackets(6)[0] // 2], axis=3)
     steady = learnt(pixels)
     side, width, common = steady.cells, steady.width, steady.common.double().numpy()
     cells = pixels.reshape(-1, side, width, side, width, 2).astype(float).sum(axis=(2, 4)).transpose(0, 3, 1, 2)
-    found = steady._best(steady._apart(torch.from_numpy(cells), steady.common))
-    reach = side // REACH
-    for image, move in zip(cells, found.tolist(), strict=True):
-        apart = {}
-        for down in range(-reach, reach + 1):
-            for right in range(-reach, reach + 1):
-                places = [(y, x) for y in range(side) for x in range(side)]
-                both = [(y, x) for y, x in places if 0 <= y + down < side and 0 <= x + right < side]
-                differences = np.array([image[:, y + down, x + right] - common[:, y, x] for y, x in both])
-                apart[down, right] = differences.var(axis=0).sum()
-        assert tuple(move) == min(apart, key=apart.__getitem__)
+    apart = steady._apart(torch.from_numpy(cells), steady.common)
+    reach, known = side // REACH, common - common.mean(axis=(1, 2), keepdims=True)
+    places = [(y, x) for y in range(side) for x in range(side)]
+    for image, found in zip(cells, apart, strict=True):
+        level = image - image.mean(axis=(1, 2), keepdims=True)
+        for down in range(-reach, reach + 1, 2):
+            for right in range(-reach, reach + 1, 3):
+                beneath = {(y, x): (np.clip(y - down, 0, side - 1), np.clip(x - right, 0, side - 1)) for y, x in places}
+                slow = sum(((level[:, y, x] - known[:, v, u]) ** 2).sum() for (y, x), (v, u) in beneath.items())
+                slow += sum((known[:, v, u] ** 2).sum() for v, u in {*places} - {*beneath.values()})
+                share = slow / ((image**2).sum() + 1)
+                assert float(found[down + reach, right + reach]) == pytest.approx(share, rel=1e-9)
+
+
+@pytest.mark.parametrize("where", [np.s_[:10], np.s_[54:], np.s_[:, :10], np.s_[:10, :10]], ids=str)
+@pytest.mark.parametrize("value", [0, 255])
+def test_a_defect_at_the_border_moves_nothing_out_of_sight(where, value):
+    """It counts out of sight what it counts in it."""
+    steady = learnt(brackets(reach=12)[0])
+    for seed, move in enumerate([(0, 0), (8, -5), (-10, 10)]):
+        image = bracket(*move, 40 + seed)
+        plain = steady.moves_of(planes(image[None]))
+        image[where] = value
+        assert (steady.moves_of(planes(image[None])) - plain).abs().max() <= steady.width
 
 
 def test_light_moves_nothing():
@@ -101,13 +114,15 @@ def test_light_moves_nothing():
     assert torch.equal(steady.moves_of(planes(pixels) + 50), steady.moves_of(planes(pixels)))
 
 
-@pytest.mark.parametrize("value", [0, 77])
-def test_of_level_moves_the_shortest_is_taken(value):
-    """Of a plain image no move is better than another, whatever stands beside it."""
+@pytest.mark.parametrize("value", [0, 77, 255])
+def test_a_plain_image_stays(value):
+    """By half a cell at most, as what it is compared with may end otherwise on one side; whatever stands beside it."""
     plain, (pixels, _) = np.full((1, SIZE, SIZE, 1), value, np.uint8), brackets()
-    steady = learnt(np.repeat(plain, 3, axis=0))
+    steady = learnt(pixels)
     for images in (plain, np.concatenate([pixels[:2], plain])):
-        assert steady.moves_of(planes(images))[-1].tolist() == [0, 0]
+        assert steady.moves_of(planes(images))[-1].abs().max() <= steady.width / 2
+    same = learnt(np.repeat(plain, 3, axis=0))
+    assert same.moves_of(planes(plain)).tolist() == [[0, 0]]
 
 
 def test_between_cells_a_parabola_tells():

@@ -38,9 +38,8 @@ class Way(NamedTuple):
 def lay(pixels: Pixels, config: Config) -> tuple[Pose, Pixels]:
     """Images [N, S, S, C] as the network is to see them, and what lays others likewise (unused where they stay).
 
-    `model.steady` and `model.upright` decide: "auto" moves images, turns them, or does both, where a typical
-    one comes far nearer to its like by it, and does both only where that is far better than the better of the
-    two.
+    `model.steady` and `model.upright` decide: "auto" moves images, or turns them, where a typical one comes far
+    nearer to its like by it, and does both only where that is far better than the better of the two.
     """
     with torch_of_ours(config.train):
         way = _chosen(_Learner(pixels[evenly(len(pixels), TRIED)], config), config.model)
@@ -58,7 +57,8 @@ def _chosen(learner: _Learner, known: Model) -> Way:
     for level in others:
         share, way = min((learner.share_kept(learner.pose(one)), one) for one in level)
         if share <= HELPS * kept:
-            chosen, kept = way, share
+            chosen = way
+        kept = min(kept, share)
     return chosen
 
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from ..symmetry import GRID
 
-LEVEL = 1e-9  # of how bright images are, squared: what is this near to the best is level with it
+GROUPS = 4  # channels that are looked at; more are added up to as many
+LEVEL = 1e-9  # of what is compared: what is this near to the best is level with it
 
 
 class Learnt(nn.Module):
@@ -41,12 +42,20 @@ def cells_of_side(size: int) -> tuple[int, int]:
     return size // width, width
 
 
+def grouped(channels: int) -> int:
+    """How many channels cells have: those of the images, or GROUPS of more."""
+    return min(channels, GROUPS)
+
+
 def sums_of_cells(images: Tensor, cells: int, width: int) -> Tensor:
-    """Images [N, C, S, S] of whole numbers -> 64 bits [N, C, cells, cells]; what is left over lies around them."""
+    """Images [N, C, S, S] -> 64 bits [N, grouped(C), cells, cells]; what is left over lies around them."""
     side = cells * width
     start = (images.shape[2] - side) // 2
     inside = images[:, :, start : start + side, start : start + side].double()
-    return inside.reshape(*images.shape[:2], cells, width, cells, width).sum(dim=(3, 5))
+    summed = inside.reshape(*images.shape[:2], cells, width, cells, width).sum(dim=(3, 5))
+    if images.shape[1] <= GROUPS:
+        return summed
+    return torch.stack([some.sum(dim=1) for some in summed.tensor_split(GROUPS, dim=1)], dim=1)
 
 
 def nearest_first(reach: int) -> Tensor:
@@ -88,6 +97,12 @@ def _gathered(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Of images [N, C, S, S] the rows [N, S] and columns [N, S] of each."""
     by_rows = images.gather(2, rows[:, None, :, None].expand(images.shape))
     return by_rows.gather(3, columns[:, None, None, :].expand(images.shape))
+
+
+def whole(shares: Tensor) -> Tensor:
+    """Shares [4, places] of 32 bits in 64, which add up to 1: else a plain image would have rings that are not."""
+    exact = shares.double()
+    return exact / exact.sum(dim=0)
 
 
 def read_along_rings(

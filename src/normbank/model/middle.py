@@ -14,7 +14,16 @@ import torch
 from torch import Tensor
 
 from ..data.splits import evenly
-from .cells import Learnt, cells_of_side, nearest_first, read_along_rings, shortest_of_least, sums_of_cells
+from .cells import (
+    Learnt,
+    cells_of_side,
+    grouped,
+    nearest_first,
+    read_along_rings,
+    shortest_of_least,
+    sums_of_cells,
+    whole,
+)
 
 STEPS, APART = 3, 16  # places that are tried either way, of which as many make a side
 RINGS, ANGLES, WAVES = 8, 60, 20  # about each; angles along a ring; waves of it, beside its mean
@@ -37,7 +46,7 @@ class Middle(Learnt):
 
     def __init__(self, channels: int, size: int) -> None:
         super().__init__()
-        self.channels, self.size = channels, size
+        self.channels = grouped(channels)
         self.cells, self.width = cells_of_side(size)
         self.step = max(1, self.cells // APART)
         moves = self.step * torch.arange(-STEPS, STEPS + 1, dtype=torch.float64)
@@ -87,7 +96,7 @@ class Middle(Learnt):
         cells = sums_of_cells(images, self.cells, self.width).flatten(2)
         n, middles = cells.shape[0], self.places.shape[1]
         seen = cells[:, :, self.places.flatten()].reshape(n, self.channels, *self.places.shape)
-        rings = (seen * self.shares.double()).sum(dim=2).reshape(n, self.channels, middles, RINGS, ANGLES)
+        rings = (seen * whole(self.shares)).sum(dim=2).reshape(n, self.channels, middles, RINGS, ANGLES)
         light = (rings.mean(dim=4) * self.weights.double()).sum(dim=3)
         level = (rings - light[..., None, None]).transpose(2, 3)
         return torch.stack([level @ one for one in self.basis.double().unbind()])

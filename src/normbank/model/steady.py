@@ -1,9 +1,9 @@
 """`Steady`: images moved until they lie where the good ones do, and maps moved back; nothing is trained.
 
 Things that lie at any place are compared with good ones that lie in theirs. How far an image has to be moved is found
-on a coarse image of it: where it differs least from the mean of the good ones, over what both show, each less its own
-mean there. All of that in 64 bits, and of moves that are level but for rounding the shortest is taken: the network and
-its exported graph have to choose the same one. What is kept is of 32 bits, for devices that have no others.
+on a coarse image of it: where it differs least from the mean of the good ones, each less its own mean. All of that in
+64 bits, and of moves that are level but for rounding the shortest is taken: the network and its exported graph have to
+choose the same one. What is kept is of 32 bits, for devices that have no others.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..data.splits import evenly
-from .cells import LEVEL, Learnt, cells_of_side, moved, nearest_first, shortest_of_least, sums_of_cells
+from .cells import LEVEL, Learnt, cells_of_side, grouped, moved, nearest_first, shortest_of_least, sums_of_cells
 
 REACH = 5  # a fifth of the side is the farthest that an image is moved, either way
 STARTS, ROUNDS = 3, 6  # good images that the others are moved to at first, and how often all are moved again at most
@@ -27,22 +27,25 @@ class Steady(Learnt):
     and where moving does not help.
     """
 
-    under: Tensor
+    rows: Tensor
     columns: Tensor
     diagonals: Tensor
+    counts: Tensor
     nearest_first: Tensor
 
     def __init__(self, channels: int, size: int) -> None:
         super().__init__()
-        self.channels, self.size = channels, size
+        self.channels = grouped(channels)
         self.cells, self.width = cells_of_side(size)
         self.reach = self.cells // REACH
         moves, line = torch.arange(-self.reach, self.reach + 1), torch.arange(self.cells)
-        sought = moves[:, None] + line  # [moves, cells]: the cell that comes to lie at each
+        below = (line - moves[:, None]).clamp(0, self.cells - 1)  # [moves, cells]: what of `common` is beneath
+        rows = len(line) + 2 * self.reach
         constants = {
-            "under": ((sought >= 0) & (sought < self.cells)).float(),
-            "columns": sought + self.reach,
-            "diagonals": (sought + self.reach) * self.cells + line,
+            "rows": torch.arange(-self.reach, len(line) + self.reach).clamp(0, self.cells - 1),
+            "columns": below,
+            "diagonals": line * rows + line - moves[:, None] + self.reach,
+            "counts": functional.one_hot(below, self.cells).sum(dim=1).float(),
             "nearest_first": nearest_first(self.reach),
         }
         for name, value in constants.items():
@@ -86,27 +89,25 @@ class Steady(Learnt):
     def _apart(self, cells: Tensor, common: Tensor) -> Tensor:
         """How far images [N, C, G, G] are from `common` [C, G, G] at each move: [N, moves down, moves right].
 
-        The mean over what both show of the squared difference, less the square of the mean difference of each channel,
-        as a share of how bright both are, squared.
+        Each channel less its mean. The squared difference of every cell of the image from what lies beneath it, which
+        goes on beyond the border as it ends there: what comes to lie out of sight counts as if it were not, or a defect
+        at the border would be least where it cannot be seen. So do the squares of what has no image above it. Summed,
+        as a share of how bright the image is, squared.
         """
-        common, under = common.double(), self.under.double()
-        over = under.flip(0)  # what of the image comes to lie within the picture
-        count = under.sum(dim=1)
-        counts = count[:, None] * count
-        squares = _summed(cells.square().sum(dim=1), over) + _summed(common.square().sum(dim=0), under)
-        lighter = (_summed(cells, over) - _summed(common, under)) / counts
-        apart = (squares - 2 * self._products(cells, common)) / counts - lighter.square().sum(dim=1)
-        bright = (cells.square().mean(dim=(1, 2, 3)) + common.square().mean()).clamp_min(1)  # black on black is level
-        return apart / bright[:, None, None]
+        image, known = _without_mean(cells), _without_mean(common.double())
+        squares, counts = known.square().sum(dim=0), self.counts.double()
+        seen = counts.clamp(max=1)
+        beneath = counts @ squares @ counts.T + squares.sum() - seen @ squares @ seen.T
+        apart = image.square().sum(dim=(1, 2, 3))[:, None, None] + beneath - 2 * self._products(image, known)
+        return apart / (cells.square().sum(dim=(1, 2, 3)) + 1)[:, None, None]  # black on black is level
 
-    def _products(self, cells: Tensor, common: Tensor) -> Tensor:
-        """Sums of the products of [N, C, G, G] with [C, G, G] at each move, over what both show: [N, down, right]."""
-        n, moves = cells.shape[0], self.columns.shape[0]  # `len` would fix the graph to one batch
-        wide = functional.pad(cells, (self.reach, self.reach))
-        all_moved = wide[:, :, :, self.columns.flatten()].reshape(n, self.channels, self.cells * moves, self.cells)
-        rows = (all_moved @ common.transpose(1, 2)).sum(dim=1).reshape(n, self.cells, moves, self.cells)
-        by_move = functional.pad(rows.transpose(1, 2), (0, 0, self.reach, self.reach)).flatten(2)
-        return by_move[:, :, self.diagonals.flatten()].reshape(n, moves, moves, self.cells).sum(dim=3).transpose(1, 2)
+    def _products(self, image: Tensor, known: Tensor) -> Tensor:
+        """Sums of the products of [N, C, G, G] with what of [C, G, G] lies beneath at each move: [N, down, right]."""
+        beneath = known[:, self.rows][:, :, self.columns]  # [C, rows, moves right, G]
+        products = (image @ beneath.flatten(1, 2).transpose(1, 2)).sum(dim=1)  # [N, G, rows * moves right]
+        by_row = products.reshape(image.shape[0], -1, self.columns.shape[0])  # `len` would fix the graph to one batch
+        chosen = by_row[:, self.diagonals.flatten()].reshape(image.shape[0], *self.diagonals.shape, -1)
+        return chosen.sum(dim=2)
 
     def _best(self, apart: Tensor) -> Tensor:
         """The move, down and right, in cells, at which [N, moves, moves] is least: [N, 2]."""
@@ -136,6 +137,6 @@ def _between(line: Tensor, places: Tensor) -> Tensor:
     return torch.where(known, (before - after) / (2 * bend.clamp_min(LEVEL)), 0.0).clamp(-0.5, 0.5)
 
 
-def _summed(cells: Tensor, over: Tensor) -> Tensor:
-    """Sums of [..., G, G] over what of rows and columns each move [M, G] has in it: [..., M, M]."""
-    return over @ cells @ over.T
+def _without_mean(cells: Tensor) -> Tensor:
+    """Cells [..., G, G] less their mean, each channel of each image."""
+    return cells - cells.mean(dim=(-2, -1), keepdim=True)

@@ -15,18 +15,19 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..data.splits import evenly
-from .cells import LEVEL, Learnt, cells_of_side, read_along_rings, sums_of_cells
+from .cells import Learnt, cells_of_side, grouped, read_along_rings, sums_of_cells, whole
 
 ANGLES = 240  # that are tried, a degree and a half apart
 WAVES = 40  # of a ring, of which the outermost of 32 cells a side could show some 50
 STARTS, ROUNDS = 5, 8  # good images that the others are turned to at first, and how often all are turned again
 AT_ONCE = 8  # images
+LEVEL = 1e-12  # of the largest fit there could be: what is this near to the best is level with it
 
 
 class Upright(Learnt):
     """Images of `size` pixels a side and `channels`; does nothing until `learn`.
 
-    `common` [2, channels * rings, WAVES] is what the good images have in common, cosines and sines along each ring; it
+    `common` [2, C * rings, WAVES] is what the good images have in common, cosines and sines along each ring; it
     is empty at first, and where turning does not help.
     """
 
@@ -39,6 +40,7 @@ class Upright(Learnt):
 
     def __init__(self, channels: int, size: int) -> None:
         super().__init__()
+        self.channels = grouped(channels)
         self.cells, self.width = cells_of_side(size)
         self.rings = self.cells // 2
         waves = torch.arange(1, WAVES + 1, dtype=torch.float64)
@@ -49,7 +51,7 @@ class Upright(Learnt):
             "shares": shares,
             "cosines": torch.cos(turns[:, None] * waves),
             "sines": torch.sin(turns[:, None] * waves),
-            "weights": (torch.arange(self.rings) + 0.5).repeat(channels)[:, None],
+            "weights": (torch.arange(self.rings) + 0.5).repeat(self.channels)[:, None],
             "directions": torch.stack([torch.cos(turns), torch.sin(turns)], dim=1),
         }
         for name, value in constants.items():
@@ -70,12 +72,12 @@ class Upright(Learnt):
 
         From several starts; the best counts.
         """
-        waves = self._waves(rings)
+        waves, bright = self._waves(rings), _bright(rings)
         found = []
         for start in evenly(len(rings), STARTS):
             common = waves[:, start]
             for _ in range(ROUNDS):
-                common = self._turned(waves, _first_best(self._fits(waves, common))).mean(dim=1)
+                common = self._turned(waves, self._best(waves, common, bright)).mean(dim=1)
             found.append((float(self._fits(waves, common).amax(dim=1).mean()), common))
         return max(found, key=lambda one: one[0])[1].float()
 
@@ -84,15 +86,15 @@ class Upright(Learnt):
         return torch.cat([self.rings_of(some) for some in torch.split(images, AT_ONCE)])
 
     def rings_of(self, images: Tensor) -> Tensor:
-        """Images [N, C, S, S] of whole numbers along rings about their middle: 64 bits [N, C * rings, ANGLES]."""
-        n, channels = images.shape[:2]
-        cells = sums_of_cells(images, self.cells, self.width)
-        seen = cells.flatten(2)[:, :, self.places.flatten()].reshape(n, channels, *self.places.shape)
-        return (seen * self.shares.double()).sum(dim=2).reshape(n, channels * self.rings, ANGLES)
+        """Images [N, C, S, S] along rings about their middle: 64 bits [N, C * rings, ANGLES]."""
+        cells = sums_of_cells(images, self.cells, self.width).flatten(2)
+        seen = cells[:, :, self.places.flatten()].reshape(-1, self.channels, *self.places.shape)
+        return (seen * whole(self.shares)).sum(dim=2).reshape(-1, self.channels * self.rings, ANGLES)
 
     def angles_of(self, images: Tensor) -> Tensor:
-        """By how many of ANGLES each of images [N, C, S, S], of whole numbers, has to be turned: [N]."""
-        return _first_best(self._fits(self._waves(self.rings_of(images)), self.common))
+        """By how many of ANGLES each of images [N, C, S, S] has to be turned: [N]."""
+        rings = self.rings_of(images)
+        return self._best(self._waves(rings), self.common, _bright(rings))
 
     def turn(self, images: Tensor, angles: Tensor) -> Tensor:
         """Images [N, C, S, S] turned by `angles` [N]; what comes from beyond the border is the image, mirrored."""
@@ -115,6 +117,12 @@ class Upright(Learnt):
         fits: Tensor = alike @ self.cosines.double().T + across @ self.sines.double().T
         return fits
 
+    def _best(self, waves: Tensor, common: Tensor, bright: Tensor) -> Tensor:
+        """The first angle that is level with the best for images as `bright` [N, 1] as that: [N]."""
+        fits = self._fits(waves, common)
+        most = ANGLES * bright * (common.double().abs() * self.weights).sum()  # no fit is more
+        return (fits >= fits.amax(dim=1, keepdim=True) - LEVEL * most).int().argmax(dim=1)
+
     def _turned(self, waves: Tensor, angles: Tensor) -> Tensor:
         """The waves of images turned by `angles` [N]."""
         cosines, sines = waves
@@ -122,10 +130,9 @@ class Upright(Learnt):
         return torch.stack([cosines * by_cosine + sines * by_sine, sines * by_cosine - cosines * by_sine])
 
 
-def _first_best(fits: Tensor) -> Tensor:
-    """[N, ANGLES] -> [N]: the first angle that is level with the best."""
-    best = fits.amax(dim=1, keepdim=True)
-    return (fits >= best - LEVEL * best.abs()).int().argmax(dim=1)
+def _bright(rings: Tensor) -> Tensor:
+    """The largest value of each image's rings: [N, 1]."""
+    return rings.abs().amax(dim=(1, 2))[:, None]
 
 
 def _sampled(images: Tensor, directions: Tensor, beyond: str) -> Tensor:
