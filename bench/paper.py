@@ -126,8 +126,9 @@ def _all(table: str) -> tuple[Cell, ...]:
 
 
 def short(data: str) -> str:
-    """ "bottle" of "mvtec_ad/bottle"."""
-    return data.rpartition("/")[2]
+    """ "bottle" of "mvtec_ad/bottle", "turned" of "turned/transistor"."""
+    first, _, last = data.rpartition("/")
+    return first if data in DISPLACED else last
 
 
 def _cell(

@@ -20,7 +20,7 @@ def refill(config: Config, dataset: Dataset, out: Path) -> str | None:
     """Replace the finished model in `out`, of these settings and images; returns the commit its network is of.
 
     Seconds, threads and machine stay those of the training. BundleError for a network of another version, or one
-    whose images were turned otherwise.
+    whose images were laid otherwise.
     """
     from normbank.export import weights_of
     from normbank.fitting import MODEL_FILE, RUN_FILE, fill, finish, prepare

@@ -525,10 +525,10 @@ def test_the_plan_says_that_images_are_turned() -> None:
 
 
 def test_the_plan_says_that_images_are_moved() -> None:
-    told = "each image, a fifth of its side at most, until it lies where the others do (auto); edges that leave the "
-    assert row(preset("small"), "moved", is_moved=True) == f"{told}picture are not judged"
+    told = "each image, until it lies where the others do (auto); edges that leave the picture "
+    assert row(preset("small"), "moved", is_moved=True) == f"{told}are not judged"
     found = row(preset("small", {"score.pool": "sum"}), "moved", is_moved=True)
-    assert found == f"{told}picture count as 0, so that a score may lose a third by the place"
+    assert found == f"{told}count as 0, so that a score may lose a third by the place"
     assert "moved" not in plan(preset("small"), outlook(), Path("out"))
 
 

@@ -13,6 +13,7 @@ REPO = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPO))  # bench stands outside the package
 
 from bench import budgets, paper, runs  # noqa: E402
+from bench.lines import data_name  # noqa: E402
 
 COUNTS = {
     "I": 15,
@@ -39,6 +40,12 @@ COUNTS = {
 
 def test_every_table_has_its_cells():
     assert {name: len(paper.cells(name, seeds=[0])) for name in paper.TABLES} == COUNTS
+
+
+@pytest.mark.parametrize("table", paper.TABLES)
+def test_a_table_calls_no_two_data_the_same(table):
+    data = {cell.data for cell in paper.cells(table, seeds=[0])}
+    assert len({data_name(one) for one in data}) == len({paper.short(one) for one in data}) == len(data)
 
 
 @pytest.mark.parametrize("budget", list(budgets.BUDGETS))

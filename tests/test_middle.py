@@ -19,6 +19,7 @@ from normbank.laying import lay
 from normbank.model.middle import ANGLES, RINGS, STEPS, Middle
 from normbank.model.network import build
 from normbank.model.pose import Pose
+from normbank.model.upright import Upright
 
 SIZE = 64
 
@@ -196,6 +197,34 @@ def test_a_detector_finds_a_defect_where_it_is_anyhow(model):
     for one, spot in zip(found, spots, strict=True):
         hottest = np.unravel_index(one.anomaly_map.argmax(), one.anomaly_map.shape)
         assert np.hypot(*np.subtract(hottest, spot)) < 8  # two cells
+
+
+@pytest.mark.parametrize("value", [0, 1, 77, 255])
+def test_plain_images_are_laid_alike_by_network_and_graph(value, model):
+    """All angles and places are level but for rounding: the first angle, and no place, whatever stands beside."""
+    detector, plain = detectors.load(model), np.full((SIZE, SIZE), value, np.uint8)
+    others = [arrow(1.0, 3, 4, number)[..., 0] for number in range(2)]
+    alone, beside = detector.predict(plain), detector.predict([*others, plain])[-1]
+    np.testing.assert_allclose(alone.anomaly_map, beside.anomaly_map, atol=1e-5)
+    weights = weights_of(read_bundle(model), ["middle.common", "upright.common"])
+    pose = Pose(Middle(1, SIZE), Upright(1, SIZE))
+    for name in ("middle", "upright"):
+        getattr(pose, name).load_state_dict({"common": weights[f"{name}.common"]})
+    _, how = pose.lay(planes(plain[None, ..., None]))
+    assert how.first is not None
+    assert how.angles is not None
+    assert (how.first.tolist(), how.angles.tolist()) == ([[0, 0]], [0])
+
+
+@pytest.mark.parametrize("channels", [5, 30])
+def test_many_channels_are_looked_at_as_four(channels):
+    pixels = np.repeat(arrows(12)[0], channels, axis=3)
+    config = tiny_config(data__size=SIZE, model__upright="always", model__steady="always")
+    pose, laid = lay(pixels, config)
+    assert laid.shape == pixels.shape
+    assert pose.steady is not None
+    assert pose.steady.common.shape[0] == 4
+    assert laid.std(axis=0).mean() < pixels.std(axis=0).mean() / 1.3
 
 
 def test_its_weights_say_how_it_lays(model):

@@ -27,6 +27,7 @@ def test_turning_is_told_where_images_are_turned() -> None:
     settings = preset("fast").model_dump(mode="json")
     text = how_it_judges({"settings": settings, "turned": True})
     assert text.startswith(f"{LEARNT}It turns each image about its middle until it lies as the good ones did, and what")
+    assert "it found back. What leaves the picture by it is 0 in the heat map, and black in the" in text
     assert "turns" not in how_it_judges({"settings": settings, "turned": False})
 
 
@@ -34,7 +35,7 @@ def test_moving_is_told_where_images_are_moved() -> None:
     settings = preset("fast").model_dump(mode="json")
     text = how_it_judges({"settings": settings, "moved": True})
     assert text.startswith(
-        f"{LEARNT}It moves each image until it lies where the good ones did, and what it found back: "
+        f"{LEARNT}It moves each image until it lies where the good ones did, and what it found back."
     )
     both = how_it_judges({"settings": settings, "turned": True, "moved": True})
     assert both.index("It turns each image") < both.index("It moves each image") < both.index("It compares each place")

@@ -10,7 +10,7 @@ import torch
 from tiny import save, tiny_config
 
 from normbank import detector as detectors
-from normbank import fitting
+from normbank import fitting, laying
 from normbank.data.samples import Dataset, Sample
 from normbank.fitting import fit
 from normbank.laying import lay
@@ -168,6 +168,28 @@ def test_always_moves_and_none_does_not():
     assert not lay(brackets()[0], tiny_config(data__size=SIZE))[0].is_moved
 
 
+@pytest.mark.parametrize(
+    ("moved", "turned", "both", "expected"),
+    [
+        (0.30, 0.90, 0.20, (True, False)),  # both leave more than 0.4 of what moving leaves
+        (0.30, 0.20, 0.10, (False, True)),
+        (0.42, 0.60, 0.39, (False, False)),  # hardly better than moving, which does not help
+        (0.45, 0.60, 0.15, (True, True)),
+        (0.30, 0.90, 0.11, (True, True)),
+        (1.20, 1.10, 0.41, (False, False)),
+    ],
+)
+def test_both_are_done_where_far_better_than_either(moved, turned, both, expected, monkeypatch):
+    shares = {(False, False): 1.0, (True, False): moved, (False, True): turned, (True, True): both}
+    monkeypatch.setattr(laying._Learner, "pose", lambda self, way: way)
+    monkeypatch.setattr(laying._Learner, "share_kept", lambda self, way: shares[way])
+    config = tiny_config(data__size=SIZE, model__steady="auto", model__upright="auto")
+    learner = laying._Learner(brackets(3)[0], config)
+    assert laying._chosen(learner, config.model) == expected
+    asked = tiny_config(data__size=SIZE, model__steady="always", model__upright="auto")
+    assert laying._chosen(learner, asked.model) == (True, both <= 0.4 * moved)
+
+
 def test_it_is_kept_with_the_weights():
     pixels, _ = brackets()
     one, other = learnt(pixels), Steady(1, SIZE)
@@ -232,6 +254,4 @@ def test_the_plan_tells_it_and_an_unfinished_run_shares_it(tmp_path, capsys):
     prepared = fitting.prepare(config, made(tmp_path, brackets()[0]))
     assert fitting._laying(prepared.pose) == {"images moved": True}
     fitting._say_plan(config, prepared, prepared.train.pixels, tmp_path, False)
-    assert "moved   each image, a fifth of its side at most, until it lies where the others do (auto); " in (
-        capsys.readouterr().err
-    )
+    assert "moved   each image, until it lies where the others do (auto); " in capsys.readouterr().err

@@ -327,10 +327,10 @@ def _turning(config: Config) -> str:
 
 
 def _moving(config: Config) -> str:
-    told = f"each image, a fifth of its side at most, until it lies where the others do ({config.model.steady}); edges "
+    told = f"each image, until it lies where the others do ({config.model.steady}); edges that leave the picture "
     if _counts_no_zeros(config.score):
-        return told + "that leave the picture are not judged"
-    return told + "that leave the picture count as 0, so that a score may lose a third by the place"
+        return told + "are not judged"
+    return told + "count as 0, so that a score may lose a third by the place"
 
 
 def _score(known: Score) -> str:

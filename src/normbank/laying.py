@@ -99,7 +99,8 @@ class _Learner:
     def _from_their_like(self, pose: Pose) -> Tensor:
         """Mean squared distance of each image from the nearest quarter of the others, one at least: [N].
 
-        Of what lies within a circle, so that no corner that was turned into sight counts, and without brightness.
+        Of what lies within a circle, so that no corner that was turned into sight counts, and without brightness. What
+        was moved into sight is the image, mirrored, and does count.
         """
         flat = Upright(*self.shape).seen(_tensor(_laid(pose, self.pixels))).flatten(1)
         squares = torch.cdist(flat, flat, compute_mode="donot_use_mm_for_euclid_dist").square()

@@ -69,7 +69,7 @@ class Middle(Learnt):
             self.register_buffer(name, value if value.dtype == torch.int64 else value.float(), persistent=False)
 
     def learn(self, images: Tensor) -> None:
-        """Find what laid good images [N, C, S, S], of whole numbers, have in common; of many an even choice counts.
+        """Find what laid good images [N, C, S, S] have in common; of many an even choice counts.
 
         Their rings laid to those of one of them, then to the mean of all so laid; from several starts, of which the one
         counts after which they differ least.

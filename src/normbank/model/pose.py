@@ -38,7 +38,7 @@ class Pose(NamedTuple):
         return any(one is not None and one.is_used for one in (self.middle, self.steady))
 
     def lay(self, images: Tensor) -> tuple[Tensor, How]:
-        """Images [N, C, S, S], of whole numbers, as the good ones lie, and how they got there."""
+        """Images [N, C, S, S] as the good ones lie, and how they got there."""
         first = angles = moves = None
         if self.middle is not None and self.middle.is_used:
             first = self.middle.moves_of(images)

@@ -52,7 +52,7 @@ class Steady(Learnt):
             self.register_buffer(name, value, persistent=False)
 
     def learn(self, images: Tensor) -> None:
-        """Find what moved good images [N, C, S, S], of whole numbers, have in common."""
+        """Find what moved good images [N, C, S, S], have in common."""
         self.common = self._settled(self._all_cells(images))
 
     def moves_of(self, images: Tensor) -> Tensor:

@@ -15,13 +15,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..data.splits import evenly
-from .cells import Learnt, cells_of_side, grouped, read_along_rings, sums_of_cells, whole
+from .cells import LEVEL, Learnt, cells_of_side, grouped, read_along_rings, sums_of_cells, whole
 
 ANGLES = 240  # that are tried, a degree and a half apart
 WAVES = 40  # of a ring, of which the outermost of 32 cells a side could show some 50
 STARTS, ROUNDS = 5, 8  # good images that the others are turned to at first, and how often all are turned again
 AT_ONCE = 8  # images
-LEVEL = 1e-12  # of the largest fit there could be: what is this near to the best is level with it
 
 
 class Upright(Learnt):
@@ -58,7 +57,7 @@ class Upright(Learnt):
             self.register_buffer(name, value if value.dtype == torch.int64 else value.float(), persistent=False)
 
     def learn(self, images: Tensor) -> None:
-        """Find what turned good images [N, C, S, S], of whole numbers, have in common."""
+        """Find what turned good images [N, C, S, S] have in common."""
         self.common = self._settled(self._all_rings(images))
 
     def seen(self, images: Tensor) -> Tensor:
@@ -120,7 +119,9 @@ class Upright(Learnt):
     def _best(self, waves: Tensor, common: Tensor, bright: Tensor) -> Tensor:
         """The first angle that is level with the best for images as `bright` [N, 1] as that: [N]."""
         fits = self._fits(waves, common)
-        most = ANGLES * bright * (common.double().abs() * self.weights).sum()  # no fit is more
+        most = (
+            ANGLES * bright * (common.double().abs() * self.weights).sum()
+        )  # no fit is more
         return (fits >= fits.amax(dim=1, keepdim=True) - LEVEL * most).int().argmax(dim=1)
 
     def _turned(self, waves: Tensor, angles: Tensor) -> Tensor:

@@ -15,14 +15,11 @@ _KINDS = {
     "memory": "measures how far its features are from all that its memory holds",
     "latent": "measures how far the drawing is from the image to a second network’s eye",
 }
-_TURNED = (
-    "It turns each image about its middle until it lies as the good ones did, and what it found back: corners that "
-    "leave the picture are not judged, and black in the reconstruction. "
-)
-_MOVED = (
-    "It moves each image until it lies where the good ones did, and what it found back: edges that leave the picture "
-    "are not judged, and black in the reconstruction. "
-)
+_LAID = {
+    "turned": "It turns each image about its middle until it lies as the good ones did, and what it found back. ",
+    "moved": "It moves each image until it lies where the good ones did, and what it found back. ",
+}
+_UNSEEN = "What leaves the picture by it is 0 in the heat map, and black in the reconstruction. "
 _POOLS = {
     "sum": "the sum of the heat map",
     "max": "the hottest point of the heat map",
@@ -39,8 +36,8 @@ def how_it_judges(context: Mapping[str, Any]) -> str:
     parts = list(score["parts"])
     told = list(dict.fromkeys(_KINDS.get(part, _DRAWN) for part in parts))
     pool = _POOLS[score["pool"]].format(share=f"{100 * score['top_share']:g}\u00a0%")
-    laid = "".join(text for name, text in (("turned", _TURNED), ("moved", _MOVED)) if context.get(name))
-    about = f"{laid}{_sentences(told)}{_sketch(parts)}"
+    laid = "".join(text for name, text in _LAID.items() if context.get(name))
+    about = f"{laid}{_UNSEEN if laid else ''}{_sentences(told)}{_sketch(parts)}"
     return f"The model has learnt from good images alone. {about} The score is {pool}: higher is more anomalous."
 
 
