@@ -35,8 +35,8 @@ SCORE_TOLERANCE = 1e-4  # relative; a sum of less than SMALL a pixel, any other 
 PROBED = 16  # images of each part that graph and network are compared on
 SMALL = 0.01  # 2.5 of 255 grey levels: below it the rounding of 32 bits would be told as a difference
 LOW = 0.1  # good images reach more; those the bank holds reach almost 0, as a difference of numbers near 1
-MAP_TOLERANCE = 1e-4  # of reconstructions, and of maps, whose largest value counts where it is above 1
-PART_TOLERANCE = 1e-3  # of parts, likewise: they are looked at, and not smoothed
+MAP_TOLERANCE = 1e-4  # of maps, whose largest value counts where it is above 1
+LOOK_TOLERANCE = 1e-3  # of parts, likewise, and of reconstructions, a quarter of a grey level: they are looked at
 _NETWORK = "network."  # what the names of its weights begin with in the graph, `DetectorGraph.network`
 
 
@@ -163,12 +163,12 @@ def verify(graph: nn.Module, exported: bytes, batch: Pixels, *, summed: bool = T
     map_gap, part_gap = _gap(found.anomaly_maps, maps), _gap(found_parts, parts)
     image_gap = float(np.max(np.abs(found.reconstructions - reconstructions)))
     # Written so that a NaN fails.
-    agree = score_gap <= SCORE_TOLERANCE and map_gap <= MAP_TOLERANCE and image_gap <= MAP_TOLERANCE
-    if not (agree and part_gap <= PART_TOLERANCE):
+    agree = score_gap <= SCORE_TOLERANCE and map_gap <= MAP_TOLERANCE and image_gap <= LOOK_TOLERANCE
+    if not (agree and part_gap <= LOOK_TOLERANCE):
         raise ParityError(
             f"the exported graph differs from the network: scores by {score_gap:.1e} (allowed {SCORE_TOLERANCE:.0e} "
-            f"relative), maps by {map_gap:.1e}, reconstructions by {image_gap:.1e} (allowed {MAP_TOLERANCE:.0e}), "
-            f"parts by {part_gap:.1e} (allowed {PART_TOLERANCE:.0e}). "
+            f"relative), maps by {map_gap:.1e} (allowed {MAP_TOLERANCE:.0e}), parts by {part_gap:.1e}, "
+            f"reconstructions by {image_gap:.1e} (allowed {LOOK_TOLERANCE:.0e}). "
             f"No detector was written; the checkpoint of the training is kept."
         )
 

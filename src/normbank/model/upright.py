@@ -119,9 +119,7 @@ class Upright(Learnt):
     def _best(self, waves: Tensor, common: Tensor, bright: Tensor) -> Tensor:
         """The first angle that is level with the best for images as `bright` [N, 1] as that: [N]."""
         fits = self._fits(waves, common)
-        most = (
-            ANGLES * bright * (common.double().abs() * self.weights).sum()
-        )  # no fit is more
+        most = ANGLES * bright * (common.double().abs() * self.weights).sum()  # no fit is more
         return (fits >= fits.amax(dim=1, keepdim=True) - LEVEL * most).int().argmax(dim=1)
 
     def _turned(self, waves: Tensor, angles: Tensor) -> Tensor:
