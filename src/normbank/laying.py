@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cached_property
 from itertools import groupby, product
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from .images import Pixels
 from .model.middle import Middle
 from .model.pose import Pose
 from .model.steady import Steady
-from .model.upright import AT_ONCE, Upright
+from .model.upright import ANGLES, AT_ONCE, Upright
 from .settings import Model
 from .symmetry import LOOKED_AT
 from .training import torch_of_ours
@@ -88,21 +89,28 @@ class _Learner:
 
     def share_kept(self, pose: Pose) -> float:
         """How far the median image is from its like when laid, as a share of how far it is as it lies; squared."""
-        near, far = self._from_their_like(pose), self._as_they_lie
+        near, far = self._apart(_laid(pose, self.pixels)), self._turned_alike if pose.is_turned else self._as_they_lie
         least = 1e-9 * float(far.mean()) + 1e-12  # of copies, which are no distance apart
         return float(torch.median((near + least) / (far + least)))
 
     @cached_property
     def _as_they_lie(self) -> Tensor:
-        return self._from_their_like(Pose())
+        return self._apart(self.pixels)
 
-    def _from_their_like(self, pose: Pose) -> Tensor:
+    @cached_property
+    def _turned_alike(self) -> Tensor:
+        """As they lie, all turned by one angle: reading between pixels smooths, and smoother images are less apart."""
+        upright = Upright(*self.shape)
+        angles = torch.full((len(self.pixels),), ANGLES // 8)
+        return self._apart(_in_portions(self.pixels, lambda images, some: upright.turn(images, angles[some])))
+
+    def _apart(self, pixels: Pixels) -> Tensor:
         """Mean squared distance of each image from the nearest quarter of the others, one at least: [N].
 
         Of what lies within a circle, so that no corner that was turned into sight counts, and without brightness. What
         was moved into sight is the image, mirrored, and does count.
         """
-        flat = Upright(*self.shape).seen(_tensor(_laid(pose, self.pixels))).flatten(1)
+        flat = Upright(*self.shape).seen(_tensor(pixels)).flatten(1)
         squares = torch.cdist(flat, flat, compute_mode="donot_use_mm_for_euclid_dist").square()
         squares = squares.fill_diagonal_(math.inf).sort(dim=1).values
         return squares[:, : max(1, len(flat) // LIKE)].mean(dim=1)
@@ -115,9 +123,14 @@ def _tensor(pixels: Pixels) -> Tensor:
 def _laid(pose: Pose, pixels: Pixels) -> Pixels:
     if not (pose.is_turned or pose.is_moved):
         return pixels
+    return _in_portions(pixels, lambda images, _: pose.lay(images)[0])
+
+
+def _in_portions(pixels: Pixels, lay_some: Callable[[Tensor, slice], Tensor]) -> Pixels:
+    """What becomes of images [N, S, S, C], a few at a time, rounded to what they were stored as."""
     laid = np.empty_like(pixels)
     for start in range(0, len(pixels), AT_ONCE):
         some = slice(start, start + AT_ONCE)
-        images, _ = pose.lay(_tensor(pixels[some].astype(np.float32)))
+        images = lay_some(_tensor(pixels[some].astype(np.float32)), some)
         laid[some] = images.round().permute(0, 2, 3, 1).numpy()
     return laid
