@@ -168,8 +168,8 @@ No epoch, sign or threshold is chosen on test images. Some choices are not quite
 - Shifts and mirrors were looked for because `small` had come out behind `fast` on the test images of the
   demonstration's textures; that they are shown follows the selection sets alone.
 - That images are turned upright, and not trained on in quarter turns, was seen on the real defects of transistors that
-  we had turned, beside the selection set. When they are is told by good images alone, but the limit was set with the
-  data of all tables in sight.
+  we had turned, beside the selection set; that they are moved into place, on those of transistors that we had moved.
+  When they are is told by good images alone, but the limit was set with the data of all tables in sight.
 - Turned images are not among the made defects: dropped after one training that had them was scored on the test images
   of digit 8.
 
