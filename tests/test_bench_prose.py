@@ -140,7 +140,7 @@ def test_findings_say_what_turned_and_moved_things_gave():
         values = " / ".join(f"{100 * mean(list(line.by_seed(one).values())):.1f}" for one in THREE)
         assert (values, line.cell.row) in told
         if line.cell.row == "small":
-            laid = "at any angle, which it turns upright itself" if line.name == "turned" else "that lie at any place"
+            laid = "at any angle, which it turns upright itself" if line.data == "turned" else "that lie at any place"
             assert f"{laid}, {values}" in readme
 
 
