@@ -46,6 +46,11 @@ def learnt(pixels: np.ndarray) -> Steady:
     return steady
 
 
+@pytest.fixture(scope="module")
+def known() -> Steady:
+    return learnt(brackets(reach=12)[0])
+
+
 @pytest.mark.parametrize("size", [SIZE, 70, 96])
 def test_each_image_is_moved_to_where_the_others_are(size):
     pixels, moves = brackets(reach=size / 8, size=size)
@@ -98,14 +103,13 @@ def test_the_best_move_is_that_of_the_slow_search():
 
 @pytest.mark.parametrize("where", [np.s_[:10], np.s_[54:], np.s_[:, :10], np.s_[:10, :10]], ids=str)
 @pytest.mark.parametrize("value", [0, 255])
-def test_a_defect_at_the_border_moves_nothing_out_of_sight(where, value):
+def test_a_defect_at_the_border_moves_nothing_out_of_sight(where, value, known):
     """It counts out of sight what it counts in it."""
-    steady = learnt(brackets(reach=12)[0])
     for seed, move in enumerate([(0, 0), (8, -5), (-10, 10)]):
         image = bracket(*move, 40 + seed)
-        plain = steady.moves_of(planes(image[None]))
+        plain = known.moves_of(planes(image[None]))
         image[where] = value
-        assert (steady.moves_of(planes(image[None])) - plain).abs().max() <= steady.width
+        assert (known.moves_of(planes(image[None])) - plain).abs().max() <= known.width
 
 
 def test_light_moves_nothing():
@@ -115,12 +119,11 @@ def test_light_moves_nothing():
 
 
 @pytest.mark.parametrize("value", [0, 77, 255])
-def test_a_plain_image_stays(value):
+def test_a_plain_image_stays(value, known):
     """By half a cell at most, as what it is compared with may end otherwise on one side; whatever stands beside it."""
     plain, (pixels, _) = np.full((1, SIZE, SIZE, 1), value, np.uint8), brackets()
-    steady = learnt(pixels)
     for images in (plain, np.concatenate([pixels[:2], plain])):
-        assert steady.moves_of(planes(images))[-1].abs().max() <= steady.width / 2
+        assert known.moves_of(planes(images))[-1].abs().max() <= known.width / 2
     same = learnt(np.repeat(plain, 3, axis=0))
     assert same.moves_of(planes(plain)).tolist() == [[0, 0]]
 
