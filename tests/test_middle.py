@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import save, tiny_config
+from tiny import good_ones, planes, tiny_config
 
 from normbank import detector as detectors
 from normbank.bundle import read_bundle
-from normbank.data.samples import Dataset, Sample
 from normbank.export import weights_of
 from normbank.fitting import fit
 from normbank.laying import lay
@@ -38,10 +37,6 @@ def arrows(count: int = 30, reach: float = 8) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(2)
     angles, moves = rng.uniform(0, 2 * math.pi, count), rng.uniform(-reach, reach, (count, 2)).round()
     return np.stack([arrow(a, *m, n) for n, (a, m) in enumerate(zip(angles, moves, strict=True))]), moves
-
-
-def planes(pixels: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(pixels.astype(np.float32)).permute(0, 3, 1, 2)
 
 
 def learnt(pixels: np.ndarray) -> Middle:
@@ -171,8 +166,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A detector that has learnt 30 arrows at any angle and place, by its bank alone."""
     folder = tmp_path_factory.mktemp("anyhow")
     pixels, _ = arrows()
-    paths = [save(folder / f"{number:02d}.png", image[..., 0]) for number, image in enumerate(pixels)]
-    dataset = Dataset("arrows", "folder", str(folder), tuple(Sample(str(path), 0, "good") for path in paths), ())
+    dataset = good_ones(folder, pixels[..., 0])
     bank = {"model__bank": 256 * 30, "score__parts": ("bank",), "score__pool": "max", "score__delta_h": 0}
     seen = {"data__size": SIZE, "model__network_size": 32, "model__upright": "auto", "model__steady": "auto"}
     return fit(tiny_config(data__held_out_min=5, **seen, **bank), dataset, folder / "run", quiet=True)

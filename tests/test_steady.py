@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import save, tiny_config
+from tiny import good_ones, planes, tiny_config
 
 from normbank import detector as detectors
 from normbank import fitting, laying
-from normbank.data.samples import Dataset, Sample
 from normbank.fitting import fit
 from normbank.laying import lay
 from normbank.model.cells import moved, moved_back
@@ -34,10 +33,6 @@ def bracket(down: float, right: float, seed: int = 0, size: int = SIZE) -> np.nd
 def brackets(count: int = 24, reach: float = 8, size: int = SIZE) -> tuple[np.ndarray, np.ndarray]:
     moves = np.random.default_rng(5).uniform(-reach, reach, (count, 2)).round()
     return np.stack([bracket(*move, seed, size) for seed, move in enumerate(moves)]), moves
-
-
-def planes(pixels: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(pixels.astype(np.float32)).permute(0, 3, 1, 2)
 
 
 def learnt(pixels: np.ndarray) -> Steady:
@@ -207,16 +202,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A detector that has learnt 30 brackets at different places, by its bank alone; its network sees half as much."""
     folder = tmp_path_factory.mktemp("brackets")
     pixels, _ = brackets(30)
-    dataset = made(folder, pixels)
+    dataset = good_ones(folder, pixels[..., 0])
     bank = {"model__bank": 256 * 30, "score__parts": ("bank",), "score__pool": "max", "score__delta_h": 0}
     seen = {"data__size": SIZE, "model__network_size": 32, "model__steady": "auto"}
     return fit(tiny_config(data__held_out_min=5, **seen, **bank), dataset, folder / "run", quiet=True)
-
-
-def made(folder: Path, pixels: np.ndarray) -> Dataset:
-    paths = [save(folder / f"{number:02d}.png", image[..., 0]) for number, image in enumerate(pixels)]
-    samples = tuple(Sample(str(path), 0, "good") for path in paths)
-    return Dataset("brackets", "folder", str(folder), samples, ())
 
 
 def test_a_detector_finds_a_defect_where_it_is_at_any_place(model):
@@ -254,7 +243,7 @@ def test_it_says_that_it_moves(model):
 
 def test_the_plan_tells_it_and_an_unfinished_run_shares_it(tmp_path, capsys):
     config = tiny_config(data__size=SIZE, data__held_out_min=5, model__steady="auto")
-    prepared = fitting.prepare(config, made(tmp_path, brackets()[0]))
+    prepared = fitting.prepare(config, good_ones(tmp_path, brackets()[0][..., 0]))
     assert fitting._laying(prepared.pose) == {"images moved": True}
     fitting._say_plan(config, prepared, prepared.train.pixels, tmp_path, False)
     assert "moved   each image, until it lies where the others do (auto); " in capsys.readouterr().err

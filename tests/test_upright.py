@@ -6,13 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import save, tiny_config
+from tiny import good_ones, planes, tiny_config
 
 from normbank import detector as detectors
 from normbank import fitting
 from normbank.advice import lie_apart
 from normbank.bundle import read_bundle, write_bundle
-from normbank.data.samples import Dataset, Sample
 from normbank.fitting import fit
 from normbank.laying import Way, _Learner, lay
 from normbank.model.upright import ANGLES, Upright
@@ -44,10 +43,6 @@ def ball(seed: int) -> np.ndarray:
 def arrows(seed: int = 0, size: int = SIZE, count: int = COUNT) -> tuple[np.ndarray, np.ndarray]:
     angles = np.random.default_rng(seed).uniform(0, 2 * math.pi, count)
     return np.stack([arrow(angle, seed + n, size) for n, angle in enumerate(angles)]), angles
-
-
-def planes(pixels: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(pixels.astype(np.float32)).permute(0, 3, 1, 2)
 
 
 def learnt(pixels: np.ndarray) -> Upright:
@@ -209,8 +204,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A detector that has learnt 30 coloured arrows at any angle, by its bank alone; its network sees half as much."""
     folder = tmp_path_factory.mktemp("arrows")
     pixels, _ = arrows(size=64)
-    paths = [save(folder / f"{number:02d}.png", coloured(image)) for number, image in enumerate(pixels)]
-    dataset = Dataset("arrows", "folder", str(folder), tuple(Sample(str(path), 0, "good") for path in paths), ())
+    dataset = good_ones(folder, map(coloured, pixels))
     bank = {"model__bank": 256 * 30, "score__parts": ("bank",), "score__pool": "max", "score__delta_h": 0}
     seen = {"data__size": 64, "model__network_size": 32, "model__upright": "auto"}
     config = tiny_config(data__held_out_min=5, **seen, **bank)
@@ -253,8 +247,7 @@ def test_it_says_that_it_turns(model):
 
 def test_the_plan_tells_it_and_an_unfinished_run_shares_it(tmp_path, capsys):
     pixels, _ = arrows()
-    paths = [save(tmp_path / f"{number:02d}.png", image[..., 0]) for number, image in enumerate(pixels)]
-    dataset = Dataset("arrows", "folder", str(tmp_path), tuple(Sample(str(path), 0, "good") for path in paths), ())
+    dataset = good_ones(tmp_path, pixels[..., 0])
     config = tiny_config(data__held_out_min=5, model__upright="auto")
     prepared = fitting.prepare(config, dataset)
     assert fitting._laying(prepared.pose) == {"images turned upright": True}

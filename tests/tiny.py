@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 from normbank.bundle import Bundle
 from normbank.config import Config
+from normbank.data.samples import Dataset, Sample
 from normbank.presets import preset
 
 SIDE = 48
@@ -54,6 +57,17 @@ def defective(seed: int, kind: str, side: int = SIDE) -> tuple[np.ndarray, np.nd
         mask[at : at + 12, at : at + 12] = 255
     image[mask > 0] = 10 if kind == "scratch" else 250
     return image, mask
+
+
+def planes(pixels: np.ndarray) -> torch.Tensor:
+    """Images [N, S, S, C] as a network has them: float32 [N, C, S, S]."""
+    return torch.from_numpy(pixels.astype(np.float32)).permute(0, 3, 1, 2)
+
+
+def good_ones(folder: Path, pixels: Iterable[np.ndarray]) -> Dataset:
+    """A data set of good images [S, S] or [S, S, 3], saved in `folder`, none to test."""
+    paths = [save(folder / f"{number:02d}.png", image) for number, image in enumerate(pixels)]
+    return Dataset(folder.name, "folder", str(folder), tuple(Sample(str(path), 0, "good") for path in paths), ())
 
 
 def save(path: Path, pixels: np.ndarray) -> Path:

@@ -15,10 +15,11 @@ from torch import Tensor
 from .config import Config
 from .data.splits import evenly
 from .images import Pixels
+from .model.cells import AT_ONCE
 from .model.middle import Middle
 from .model.pose import Pose
 from .model.steady import Steady
-from .model.upright import ANGLES, AT_ONCE, Upright
+from .model.upright import ANGLES, Upright
 from .settings import Model
 from .symmetry import LOOKED_AT
 from .training import torch_of_ours
@@ -42,6 +43,8 @@ def lay(pixels: Pixels, config: Config) -> tuple[Pose, Pixels]:
     `model.steady` and `model.upright` decide: "auto" moves images, or turns them, where a typical one comes far
     nearer to its like by it, and does both only where that is far better than the better of the two.
     """
+    if config.model.steady == config.model.upright == "none":
+        return Pose(), pixels
     with torch_of_ours(config.train):
         way = _chosen(_Learner(pixels[evenly(len(pixels), TRIED)], config), config.model)
         pose = _Learner(pixels[evenly(len(pixels), LOOKED_AT)], config).pose(way)

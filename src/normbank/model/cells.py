@@ -14,14 +14,38 @@ GROUPS = 4  # channels that are looked at; more are added up to as many
 LEVEL = 1e-9  # of what is compared: what is this near to the best is level with it
 
 
+AT_ONCE = 8  # images: in 64 bits they are large
+
+
 class Learnt(nn.Module):
-    """Something with one state, `common`, what good images have in common: empty, and unused, until that is learnt."""
+    """What finds how images lie, of `channels` and `size` pixels a side, on `cells` x `cells` of `width` pixels.
+
+    It has one state, `common`, what good images have in common: empty, and unused, until that is learnt.
+    """
 
     common: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int, size: int) -> None:
         super().__init__()
+        self.channels = min(channels, GROUPS)
+        self.width = max(1, size // GRID)
+        self.cells = size // self.width
         self.register_buffer("common", torch.zeros(0))
+
+    def hold(self, constants: Mapping[str, Tensor]) -> None:
+        """Keep what no training changes and no file needs, numbers in 32 bits, for devices that have no others."""
+        for name, value in constants.items():
+            self.register_buffer(name, value if value.dtype == torch.int64 else value.float(), persistent=False)
+
+    def cells_of(self, images: Tensor) -> Tensor:
+        """Images [N, C, S, S] -> sums in 64 bits [N, channels, cells, cells]; what is left over lies around them."""
+        side = self.cells * self.width
+        start = (images.shape[2] - side) // 2
+        inside = images[:, :, start : start + side, start : start + side].double()
+        summed = inside.reshape(*images.shape[:2], self.cells, self.width, self.cells, self.width).sum(dim=(3, 5))
+        if images.shape[1] <= GROUPS:
+            return summed
+        return torch.stack([some.sum(dim=1) for some in summed.tensor_split(GROUPS, dim=1)], dim=1)
 
     @property
     def is_used(self) -> bool:
@@ -34,28 +58,6 @@ class Learnt(nn.Module):
         if held is not None:
             self.common = torch.zeros(held.shape, device=self.common.device)
         super()._load_from_state_dict(state_dict, prefix, *arguments)
-
-
-def cells_of_side(size: int) -> tuple[int, int]:
-    """Cells along a side of `size` pixels, GRID and somewhat more where there are as many pixels, and their width."""
-    width = max(1, size // GRID)
-    return size // width, width
-
-
-def grouped(channels: int) -> int:
-    """How many channels cells have: those of the images, or GROUPS of more."""
-    return min(channels, GROUPS)
-
-
-def sums_of_cells(images: Tensor, cells: int, width: int) -> Tensor:
-    """Images [N, C, S, S] -> 64 bits [N, grouped(C), cells, cells]; what is left over lies around them."""
-    side = cells * width
-    start = (images.shape[2] - side) // 2
-    inside = images[:, :, start : start + side, start : start + side].double()
-    summed = inside.reshape(*images.shape[:2], cells, width, cells, width).sum(dim=(3, 5))
-    if images.shape[1] <= GROUPS:
-        return summed
-    return torch.stack([some.sum(dim=1) for some in summed.tensor_split(GROUPS, dim=1)], dim=1)
 
 
 def nearest_first(reach: int) -> Tensor:

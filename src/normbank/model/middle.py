@@ -14,21 +14,12 @@ import torch
 from torch import Tensor
 
 from ..data.splits import evenly
-from .cells import (
-    Learnt,
-    cells_of_side,
-    grouped,
-    nearest_first,
-    read_along_rings,
-    shortest_of_least,
-    sums_of_cells,
-    whole,
-)
+from .cells import AT_ONCE, Learnt, nearest_first, read_along_rings, shortest_of_least, whole
 
 STEPS, APART = 3, 16  # places that are tried either way, of which as many make a side
 RINGS, ANGLES, WAVES = 8, 60, 20  # about each; angles along a ring; waves of it, beside its mean
 STARTS, ROUNDS = 5, 6  # good images that the others are laid to at first, and how often all are laid again
-AT_ONCE, ROOM = 8, 2**28  # images; bytes of their waves
+ROOM = 2**28  # bytes of the waves of images to learn from
 
 
 class Middle(Learnt):
@@ -45,9 +36,7 @@ class Middle(Learnt):
     nearest_first: Tensor
 
     def __init__(self, channels: int, size: int) -> None:
-        super().__init__()
-        self.channels = grouped(channels)
-        self.cells, self.width = cells_of_side(size)
+        super().__init__(channels, size)
         self.step = max(1, self.cells // APART)
         moves = self.step * torch.arange(-STEPS, STEPS + 1, dtype=torch.float64)
         within = max(1.0, self.cells / 2 - STEPS * self.step)  # cells, as far as all middles have rings around them
@@ -57,16 +46,16 @@ class Middle(Learnt):
         read = [read_along_rings(self.cells, radii, turns, (float(y), float(x))) for y in moves for x in moves]
         scale = torch.full((WAVES + 1,), math.sqrt(2), dtype=torch.float64)
         scale[0] = 1  # so that the squares of a ring's waves add up to its mean square
-        constants = {
-            "places": torch.stack([places for places, _ in read], dim=1),  # [4, middles, RINGS * ANGLES]
-            "shares": torch.stack([shares for _, shares in read], dim=1),
-            "weights": radii / radii.sum(),
-            "basis": torch.stack([torch.cos(waves), torch.sin(waves)]) * scale / ANGLES,  # [2, ANGLES, 1 + WAVES]
-            "turns": torch.stack([torch.cos(waves), torch.sin(waves)]).transpose(1, 2),  # [2, 1 + WAVES, ANGLES]
-            "nearest_first": nearest_first(STEPS),
-        }
-        for name, value in constants.items():
-            self.register_buffer(name, value if value.dtype == torch.int64 else value.float(), persistent=False)
+        self.hold(
+            {
+                "places": torch.stack([places for places, _ in read], dim=1),  # [4, middles, RINGS * ANGLES]
+                "shares": torch.stack([shares for _, shares in read], dim=1),
+                "weights": radii / radii.sum(),
+                "basis": torch.stack([torch.cos(waves), torch.sin(waves)]) * scale / ANGLES,  # [2, ANGLES, 1 + WAVES]
+                "turns": torch.stack([torch.cos(waves), torch.sin(waves)]).transpose(1, 2),  # [2, 1 + WAVES, ANGLES]
+                "nearest_first": nearest_first(STEPS),
+            }
+        )
 
     def learn(self, images: Tensor) -> None:
         """Find what laid good images [N, C, S, S] have in common; of many an even choice counts.
@@ -93,7 +82,7 @@ class Middle(Learnt):
 
     def _waves(self, images: Tensor) -> Tensor:
         """Of the rings about each middle, less the mean of them all: 64 bits [2, N, C, RINGS, middles, 1 + WAVES]."""
-        cells = sums_of_cells(images, self.cells, self.width).flatten(2)
+        cells = self.cells_of(images).flatten(2)
         n, middles = cells.shape[0], self.places.shape[1]
         seen = cells[:, :, self.places.flatten()].reshape(n, self.channels, *self.places.shape)
         rings = (seen * whole(self.shares)).sum(dim=2).reshape(n, self.channels, middles, RINGS, ANGLES)

@@ -13,11 +13,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..data.splits import evenly
-from .cells import LEVEL, Learnt, cells_of_side, grouped, moved, nearest_first, shortest_of_least, sums_of_cells
+from .cells import AT_ONCE, LEVEL, Learnt, moved, nearest_first, shortest_of_least
 
 REACH = 5  # a fifth of the side is the farthest that an image is moved, either way
 STARTS, ROUNDS = 3, 6  # good images that the others are moved to at first, and how often all are moved again at most
-AT_ONCE = 8  # images
 
 
 class Steady(Learnt):
@@ -34,30 +33,28 @@ class Steady(Learnt):
     nearest_first: Tensor
 
     def __init__(self, channels: int, size: int) -> None:
-        super().__init__()
-        self.channels = grouped(channels)
-        self.cells, self.width = cells_of_side(size)
+        super().__init__(channels, size)
         self.reach = self.cells // REACH
         moves, line = torch.arange(-self.reach, self.reach + 1), torch.arange(self.cells)
         below = (line - moves[:, None]).clamp(0, self.cells - 1)  # [moves, cells]: what of `common` is beneath
         rows = len(line) + 2 * self.reach
-        constants = {
-            "rows": torch.arange(-self.reach, len(line) + self.reach).clamp(0, self.cells - 1),
-            "columns": below,
-            "diagonals": line * rows + line - moves[:, None] + self.reach,
-            "counts": functional.one_hot(below, self.cells).sum(dim=1).float(),
-            "nearest_first": nearest_first(self.reach),
-        }
-        for name, value in constants.items():
-            self.register_buffer(name, value, persistent=False)
+        self.hold(
+            {
+                "rows": torch.arange(-self.reach, len(line) + self.reach).clamp(0, self.cells - 1),
+                "columns": below,
+                "diagonals": line * rows + line - moves[:, None] + self.reach,
+                "counts": functional.one_hot(below, self.cells).sum(dim=1).float(),
+                "nearest_first": nearest_first(self.reach),
+            }
+        )
 
     def learn(self, images: Tensor) -> None:
         """Find what moved good images [N, C, S, S], have in common."""
-        self.common = self._settled(self._all_cells(images))
+        self.common = self._settled(torch.cat([self.cells_of(some) for some in torch.split(images, AT_ONCE)]))
 
     def moves_of(self, images: Tensor) -> Tensor:
         """By how many pixels, down and right, what images [N, C, S, S] show at each place is sought: [N, 2], whole."""
-        return self._pixels(self._apart(self._cells_of(images), self.common))
+        return self._pixels(self._apart(self.cells_of(images), self.common))
 
     def _settled(self, cells: Tensor) -> Tensor:
         """What images [N, C, G, G] have in common: moved to one of them, then to the mean of all so moved.
@@ -75,13 +72,6 @@ class Steady(Learnt):
                 common, before = moved(cells, moves).mean(dim=0), moves
             found.append((float(self._all_apart(cells, common).amin(dim=(1, 2)).mean()), common))
         return min(found, key=lambda one: one[0])[1].float()
-
-    def _cells_of(self, images: Tensor) -> Tensor:
-        return sums_of_cells(images, self.cells, self.width)
-
-    def _all_cells(self, images: Tensor) -> Tensor:
-        """Of many images a few at a time: in 64 bits they are large."""
-        return torch.cat([self._cells_of(some) for some in torch.split(images, AT_ONCE)])
 
     def _all_apart(self, cells: Tensor, common: Tensor) -> Tensor:
         return torch.cat([self._apart(some, common) for some in torch.split(cells, AT_ONCE)])

@@ -15,12 +15,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..data.splits import evenly
-from .cells import LEVEL, Learnt, cells_of_side, grouped, read_along_rings, sums_of_cells, whole
+from .cells import AT_ONCE, LEVEL, Learnt, read_along_rings, whole
 
 ANGLES = 240  # that are tried, a degree and a half apart
 WAVES = 40  # of a ring, of which the outermost of 32 cells a side could show some 50
 STARTS, ROUNDS = 5, 8  # good images that the others are turned to at first, and how often all are turned again
-AT_ONCE = 8  # images
 
 
 class Upright(Learnt):
@@ -38,23 +37,21 @@ class Upright(Learnt):
     directions: Tensor
 
     def __init__(self, channels: int, size: int) -> None:
-        super().__init__()
-        self.channels = grouped(channels)
-        self.cells, self.width = cells_of_side(size)
+        super().__init__(channels, size)
         self.rings = self.cells // 2
         waves = torch.arange(1, WAVES + 1, dtype=torch.float64)
         turns = 2 * math.pi * torch.arange(ANGLES, dtype=torch.float64) / ANGLES
         places, shares = read_along_rings(self.cells, torch.arange(self.rings, dtype=torch.float64) + 0.5, turns)
-        constants = {
-            "places": places,
-            "shares": shares,
-            "cosines": torch.cos(turns[:, None] * waves),
-            "sines": torch.sin(turns[:, None] * waves),
-            "weights": (torch.arange(self.rings) + 0.5).repeat(self.channels)[:, None],
-            "directions": torch.stack([torch.cos(turns), torch.sin(turns)], dim=1),
-        }
-        for name, value in constants.items():
-            self.register_buffer(name, value if value.dtype == torch.int64 else value.float(), persistent=False)
+        self.hold(
+            {
+                "places": places,
+                "shares": shares,
+                "cosines": torch.cos(turns[:, None] * waves),
+                "sines": torch.sin(turns[:, None] * waves),
+                "weights": (torch.arange(self.rings) + 0.5).repeat(self.channels)[:, None],
+                "directions": torch.stack([torch.cos(turns), torch.sin(turns)], dim=1),
+            }
+        )
 
     def learn(self, images: Tensor) -> None:
         """Find what turned good images [N, C, S, S] have in common."""
@@ -86,7 +83,7 @@ class Upright(Learnt):
 
     def rings_of(self, images: Tensor) -> Tensor:
         """Images [N, C, S, S] along rings about their middle: 64 bits [N, C * rings, ANGLES]."""
-        cells = sums_of_cells(images, self.cells, self.width).flatten(2)
+        cells = self.cells_of(images).flatten(2)
         seen = cells[:, :, self.places.flatten()].reshape(-1, self.channels, *self.places.shape)
         return (seen * whole(self.shares)).sum(dim=2).reshape(-1, self.channels * self.rings, ANGLES)
 
