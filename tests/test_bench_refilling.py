@@ -6,7 +6,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import onnx
 import pytest
 import safetensors.torch
 import torch
@@ -31,14 +30,6 @@ def as_of_another_time_and_machine(model: Path) -> None:
     weights = safetensors.torch.load(bundle.weights)
     weights["bank.places.weight"] = torch.ones(3)
     write_bundle(model, replace(bundle, weights=safetensors.torch.save(weights)))
-
-
-def content(graph: bytes) -> tuple[list[str], list[bytes]]:
-    """What a graph does and holds, whatever it calls that: of equal constants the exporter keeps one or the other."""
-    held = onnx.load_model_from_string(graph).graph
-    for constant in held.initializer:
-        constant.ClearField("name")
-    return [node.op_type for node in held.node], sorted(constant.SerializeToString() for constant in held.initializer)
 
 
 @pytest.mark.slow
@@ -66,7 +57,7 @@ def test_a_bank_is_filled_again_without_training(tiny_data, tmp_path):
         _, again, same = run_it(refill=True)
     assert other.graph != first.graph
     assert max(weaker["scores"]["spot"]) < 0.1 * max(values["scores"]["spot"])
-    assert (content(again.graph), again.weights) == (content(first.graph), first.weights)
+    assert (again.graph, again.weights) == (first.graph, first.weights)
     assert same["scores"] == values["scores"]
     assert (values["threads"] != 7, same["threads"]) == (True, 7)
     assert same["network_commit"] == values["context"]["commit"]

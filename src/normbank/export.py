@@ -72,7 +72,8 @@ class DetectorGraph(nn.Module):
 
 def make_bundle(network: Network, config: Config, spec: ImageSpec, manifest: dict[str, Any], probe: Pixels) -> Bundle:
     """The detector file's parts; ParityError unless graph and network agree on `probe` [N, S, S, C] and on noise."""
-    network = network.to("cpu").eval().float()
+    plain = torch.contiguous_format  # trained and loaded networks differ in that, and so would the names in the graph
+    network = network.to("cpu", memory_format=plain).eval().float()  # type: ignore[call-overload]
     whole = DetectorGraph(network, config, spec).eval()
     graph = to_onnx(whole, spec)
     noise = (
