@@ -132,10 +132,11 @@ def test_findings_say_what_textures_gave():
 
 
 def test_findings_say_what_turned_and_moved_things_gave():
-    lines = all_lines("displaced", "paper", current(read_cells(REPO / "bench" / "results" / "cells")))
+    stored = current(read_cells(REPO / "bench" / "results" / "cells"))
+    lines = [line for line in all_lines("displaced", "paper", stored) if line.stored]
     told = re.findall(r"(\d+\.\d / \d+\.\d / \d+\.\d)\s+`([^`]+)`", section("Things that lie at any angle or place"))
     readme = " ".join((REPO / "README.md").read_text(encoding="utf-8").split())
-    assert len(told) == len(lines) == 8
+    assert len(told) == len(lines) >= 8
     for line in lines:
         assert len(line.stored) == 3
         values = " / ".join(f"{100 * mean(list(line.by_seed(one).values())):.1f}" for one in THREE)
