@@ -75,6 +75,12 @@ def test_distances_equal_the_loops() -> None:
         torch.testing.assert_close(found[number, 0], expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize(("channels", "cells", "images"), [(3, 10**6, 976), (3, 10**9, 29_127), (2000, 10**6, 515)])
+def test_a_bank_fits_into_an_onnx_file(channels: int, cells: int, images: int) -> None:
+    """By hand: 36 numbers a cell of three channels, 2,033 of two thousand, 1,024 cells an image, 2^30 bytes in all."""
+    assert Bank(channels, 128, cells).count == images
+
+
 @pytest.mark.parametrize("room", [1, 7 * 20 * 16, 10**9])
 def test_how_much_a_distance_counts_equals_the_loops(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
     monkeypatch.setattr("normbank.model.places.ROOM", room)

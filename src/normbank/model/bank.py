@@ -19,6 +19,7 @@ from .places import Places
 USUAL = 0.2  # the mean distance of good images that were not remembered
 SURVEYED = 50_000  # patches that say where their principal components lie, and at most
 ROOM = 2**27  # bytes of them
+HELD = 2**30  # bytes of the images kept, and a byte is a number: an ONNX file has 2 GiB for everything
 
 
 class Shares(NamedTuple):
@@ -31,15 +32,15 @@ class Shares(NamedTuple):
 class Bank(nn.Module):
     """Images remembered place by place, `cells` of them at most, and `patches` of 3 x 3 cells remembered wherever.
 
-    Images are `size` pixels a side, cells 4 x `reduction`. Empty until `learn`; `settle` weighs the two and gives the
-    distance its unit.
+    Where many channels make cells long, there are fewer. Images are `size` pixels a side, cells 4 x `reduction`. Empty
+    until `learn`; `settle` weighs the two and gives the distance its unit.
     """
 
     def __init__(self, channels: int, size: int, cells: int, patches: int = 0, reduction: int = 1) -> None:
         super().__init__()
         self.reduction, self.cell = reduction, CELL * reduction
         side, numbers = size // self.cell, length(channels, reduction)
-        self.count, self.patch_count = max(1, cells // side**2), patches  # images, patches
+        self.count, self.patch_count = max(1, min(cells, HELD // numbers) // side**2), patches  # images, patches
         self.places = Places(numbers, side)
         self.patches = Patches(numbers) if patches else None
 
