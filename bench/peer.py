@@ -60,6 +60,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.peer", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("data", type=Path, help="a data set, as `normbank train` takes it")
     parser.add_argument("--size", type=int, default=128, help="side of the square, in pixels (default: 128)")
+    parser.add_argument("--name", help="what the data are called in the tables (default: as their folder)")
     parser.add_argument("--out", type=Path, default=Path("bench/results/peers"), help="folder of the JSON")
     given = parser.parse_args()
     if not 32 <= given.size <= 1024:
@@ -69,7 +70,7 @@ def main() -> int:
         return 2
     machine.tune_for_training()  # as ours are, before PyTorch is imported
     try:
-        result = compare(given.data, Data(size=given.size))
+        result = compare(given.data, Data(size=given.size), given.name)
     except UserError as error:
         print(f"bench.peer: {error}", file=sys.stderr)
         return 2
@@ -79,8 +80,11 @@ def main() -> int:
     return 0
 
 
-def compare(root: Path, settings: Data) -> dict[str, Any]:
-    """Fit on the good training images at `root`, score its test images, and tell all of it as JSON values."""
+def compare(root: Path, settings: Data, name: str | None = None) -> dict[str, Any]:
+    """Fit on the good training images at `root`, score its test images, and tell all of it as JSON values.
+
+    `name` is what the data are called, None: as they call themselves.
+    """
     import torch
 
     dataset = open_dataset(root, settings)
@@ -99,7 +103,7 @@ def compare(root: Path, settings: Data) -> dict[str, Any]:
     counts |= {"with_mask": sum(m is not None and bool(m.any()) for m in masks), "skipped": skipped}
     return {
         "peer": "PaDiM",
-        "data_name": dataset.name,
+        "data_name": name or dataset.name,
         "split": settings.model_dump(include={"split_seed", "test_share"}) if dataset.split_is_ours else None,
         "metrics": measure(scores, maps, labels, masks) | {"image_AUROC_shifted": auroc(moved, labels)},
         "counts": counts,

@@ -10,20 +10,21 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from bench import ablated, comparison
 from bench.budgets import BUDGETS, settings, widths
 from bench.lines import NAMES, Line, all_lines, data_name, made, seed_means, waiting, with_results
-from bench.paper import TABLES, cells, others, printed_in
+from bench.paper import OWN, TABLES, cells, others, printed_in
 from bench.peers import Peer
 from bench.runs import Stored, current
 from bench.text import mean, spread, table
 
 # Printed as AUROC, but the mean of the true positive and true negative rates at one threshold.
 NOT_AUROC = {("V", "AE-SSIM"), ("V", "AE-L2")}
+COMPARED = ("own", "textures", "displaced")  # our presets in them stand beside the paper and the peers, too
 COSTS = ["s a step", "peak MiB", "ms an image", "M parameters", "model MiB"]
 
 
 def sections(stored: Mapping[str, Stored], absent: Set[str], peers: Sequence[Peer] = ()) -> Iterator[str]:
     """Every table as text, those without results in one line each; then what was left out.
 
-    The peers stand beside the presets of our own.
+    The peers stand beside the presets of our own, in each table that has these.
     """
     shown = current(stored)
     budgets = [name for name in BUDGETS if any(one.identity.budget == name for one in shown.values())]
@@ -58,8 +59,8 @@ def _section(
         parts = [head, ablated.LEGENDS[name], "", ablated.side_by_side(name, shown)]
     else:
         parts = [head, _grid(name, budget, shown)]
-    if name == "own":
-        parts.insert(1, f"{comparison.compare(shown, peers)}\n")
+    if name in COMPARED:
+        parts.insert(1, f"{comparison.compare([line for line in shown if line.cell.row in OWN], peers)}\n")
     parts += [f"\n{text}" for text in (*_notes(name), *_left(lines, absent))]
     return "\n".join(parts)
 

@@ -318,6 +318,22 @@ def test_the_section_of_our_own_has_peers_and_every_cell(tmp_path):
     assert ["small", "bottle", "90.0"] in [row[:3] for row in rows(part)]
 
 
+@pytest.mark.parametrize(("table", "data"), [("textures", "gravel"), ("displaced", "turned")])
+def test_our_presets_stand_beside_peers_on_other_data_too(tmp_path, table, data):
+    for row in ("fast", "small"):
+        put(tmp_path / "cells", table, row, data, 0, "quick", image_AUROC=0.9)
+    put_peer(tmp_path / "peers", data, metrics={"image_AUROC": 0.95})
+    put_peer(tmp_path / "peers", "bottle")
+    stored, known = runs.read_cells(tmp_path / "cells"), peers.read_peers(tmp_path / "peers")
+    part = next(one for one in tables.sections(stored, set(), known) if "(budget quick)" in one)
+    assert [row[:5] for row in rows(part)[2:5]] == [
+        [data, "`small`", "none", "1", "90.0"],
+        [data, "`fast`", "none", "1", "90.0"],
+        [data, "PaDiM, 128 px", "ImageNet", "1", "95.0"],
+    ]
+    assert f"PaDiM, 128 px is ahead of `small` on {data}: image AUROC (95.0 against 90.0)" in part
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
