@@ -63,7 +63,7 @@ def test_moved_images_lie_alike():
 
 
 def test_moves_by_hand():
-    """At each place stands what stood `moves` from it; beyond the border the mirror, and back there nothing."""
+    """At each place stands what stood `moves` from it; beyond the border the mirror, and back there the nearest."""
     image = torch.arange(16.0).reshape(1, 1, 4, 4)
     moves = torch.tensor([[1, -2]])
     laid = moved(image, moves)
@@ -71,8 +71,9 @@ def test_moves_by_hand():
     expected = torch.tensor([[start + column for column in (2, 1, 0, 1)] for start in rows])
     assert torch.equal(laid[0, 0], expected)
     back = moved_back(laid, moves)
-    expected = image[0, 0].clone()
-    expected[0], expected[:, 2:] = 0, 0
+    expected = image[0, 0].clone()  # its first row, and its last two columns, were out of sight
+    expected[0], expected[:, 2:] = expected[1], expected[:, 1:2]
+    expected[0, 2:] = expected[1, 1]
     assert torch.equal(back[0, 0], expected)
 
 

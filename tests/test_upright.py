@@ -120,11 +120,15 @@ def test_rings_by_hand():
     assert ring[3 * ANGLES // 4] == pytest.approx(1.5)
 
 
-def test_corners_turned_out_of_sight_are_nothing():
+def test_corners_turned_out_of_sight_are_as_the_nearest_place_in_it():
+    """By an eighth of a circle: the corner's nearest place is the middle of a side, half of which each end of it is."""
     upright, eighth = Upright(1, SIZE), torch.tensor([ANGLES // 8])
-    back = upright.turn_back(torch.ones(1, 1, SIZE, SIZE), eighth)[0, 0]
-    assert back[0, 0] == back[-1, -1] == 0
-    assert back[SIZE // 2, SIZE // 2] == 1
+    found = torch.zeros(1, 1, SIZE, SIZE)
+    found[..., 0] = 1  # the left side, a row of ones
+    back = upright.turn_back(found, eighth)[0, 0]
+    corners = [back[row, column].item() for row in (0, -1) for column in (0, -1)]
+    assert sorted(corners) == [0, 0, 0, 1]
+    assert back[SIZE // 2, SIZE // 2] == 0
     mirrored = upright.turn(torch.ones(1, 1, SIZE, SIZE), eighth)
     assert mirrored.min() > 0.999  # no black corners are shown to the network
 

@@ -35,6 +35,7 @@ GRID, ANGLES = 16, 24  # cells a side; turns tried
 FAINT = 0.05  # of the range of values: an object stands out by more
 APART = 0.6  # strength of the rim by that of the inside, below which an object lies on a background
 ALIKE, GAINED = 0.65, 0.28  # correlation after moving and turning, and its gain, of objects that lie apart
+_UNJUDGED = " that leave the picture are not judged, and told as the nearest that stay"
 
 
 def advise(pixels: Pixels, config: Config, original_sizes: Sequence[Size], held_out: int = 0) -> list[str]:
@@ -87,7 +88,7 @@ def _on_places(pixels: Pixels, config: Config) -> str | None:
     remedy = f", or set model.partitions={ones}, which at least does not tie the memory to a height" if banded else ""
     but = ", all but the patches of the bank" if known.patches else ""
     idle = [f"model.{name}=auto" for name in ("upright", "steady") if getattr(known, name) == "none"]
-    ours = f"; {' and '.join(idle)} may do it" if idle and _counts_no_zeros(config.score) else ""
+    ours = f"; {' and '.join(idle)} may do it" if idle else ""
     return (
         "the objects seem to lie at different places or angles: moved and turned they would match, as they are they do "
         f"not. Most of what is learnt here is learnt for its place in the image{but}. Align them before training "
@@ -314,23 +315,12 @@ def _ways(found: tuple[str, ...], asked: str) -> str:
     return f"{' and '.join(found)} ({asked})" if found else ""
 
 
-def _counts_no_zeros(known: Score) -> bool:
-    """Whether a score is the same with zeros where images were turned or moved out of sight as without them."""
-    return known.pool == "max" and not known.delta_h
-
-
 def _turning(config: Config) -> str:
-    told = f"each image about its middle, until it lies as the others do ({config.model.upright}); "
-    if _counts_no_zeros(config.score):
-        return told + "corners that leave the picture are not judged"
-    return told + "corners that leave the picture count as 0, so that a score may lose a sixth by the angle"
+    return f"each image about its middle, until it lies as the others do ({config.model.upright}); corners{_UNJUDGED}"
 
 
 def _moving(config: Config) -> str:
-    told = f"each image, until it lies where the others do ({config.model.steady}); edges that leave the picture "
-    if _counts_no_zeros(config.score):
-        return told + "are not judged"
-    return told + "count as 0, so that a score may lose a third by the place"
+    return f"each image, until it lies where the others do ({config.model.steady}); edges{_UNJUDGED}"
 
 
 def _score(known: Score) -> str:

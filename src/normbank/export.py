@@ -45,7 +45,7 @@ class DetectorGraph(nn.Module):
 
     Input [N, S, S, C] uint8 or uint16; outputs pred_score [N], anomaly_map [N, 1, S, S], reconstruction [N, S, S, C],
     and parts [N, P, S, S], the weighted maps that the anomaly map is made of, in the order of `score.parts`. Where
-    images are turned or moved all of these are laid back, 0 where something was out of sight.
+    images are turned or moved all of these are laid back; what was out of sight is as the nearest place in it.
     """
 
     def __init__(self, network: Network, config: Config, spec: ImageSpec) -> None:

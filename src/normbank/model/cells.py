@@ -86,13 +86,11 @@ def moved(images: Tensor, moves: Tensor) -> Tensor:
 
 
 def moved_back(maps: Tensor, moves: Tensor) -> Tensor:
-    """What `moved` did, undone: [N, C, S, S] to the same; 0 where it was moved out of sight."""
+    """What `moved` did, undone: [N, C, S, S] to the same; what it moved out of sight is as the nearest place in it."""
     last = maps.shape[2] - 1
     line = torch.arange(last + 1, device=maps.device)[None]
-    rows, columns = (line - by[:, None] for by in moves.unbind(dim=1))
-    seen_rows, seen_columns = (((one >= 0) & (one <= last)).to(maps.dtype) for one in (rows, columns))
-    back = _gathered(maps, rows.clamp(0, last), columns.clamp(0, last))
-    return back * seen_rows[:, None, :, None] * seen_columns[:, None, None, :]
+    rows, columns = ((line - by[:, None]).clamp(0, last) for by in moves.unbind(dim=1))
+    return _gathered(maps, rows, columns)
 
 
 def _gathered(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

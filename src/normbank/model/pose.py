@@ -52,7 +52,7 @@ class Pose(NamedTuple):
         return images, How(first, angles, moves)
 
     def lay_back(self, maps: Tensor, how: How) -> Tensor:
-        """Maps [N, C, S, S] of laid images as the images lay; 0 where these were laid out of sight."""
+        """Maps [N, C, S, S] of laid images as the images lay; what was out of sight is as the nearest place in it."""
         if how.moves is not None:
             maps = moved_back(maps, how.moves)
         if self.upright is not None and how.angles is not None:

@@ -97,9 +97,9 @@ class Upright(Learnt):
         return _sampled(images, self.directions[angles], "reflection")
 
     def turn_back(self, maps: Tensor, angles: Tensor) -> Tensor:
-        """What `turn` did, undone: [N, C, S, S] to the same; 0 where a corner was turned out of sight."""
+        """What `turn` did, undone: [N, C, S, S] to the same; a corner out of sight is as the nearest place in it."""
         cosines, sines = self.directions[angles].unbind(dim=1)
-        return _sampled(maps, torch.stack([cosines, -sines], dim=1), "zeros")
+        return _sampled(maps, torch.stack([cosines, -sines], dim=1), "border")
 
     def _waves(self, rings: Tensor) -> Tensor:
         """[N, R, ANGLES] -> [2, N, R, WAVES]."""
