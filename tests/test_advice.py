@@ -186,8 +186,8 @@ def test_the_remark_on_places() -> None:
     assert remark == (
         "the objects seem to lie at different places or angles: moved and turned they would match, as they are they do "
         "not. Most of what is learnt here is learnt for its place in the image. Align them before training (crop to "
-        "the object, turn it upright; model.upright=auto and model.steady=auto may do it), or train on several times as "
-        "many images, or set model.partitions=1,1,1,1, which at least does not tie the memory to a height"
+        "the object, turn it upright; model.upright=auto and model.steady=auto may do it), or train on several times "
+        "as many images, or set model.partitions=1,1,1,1, which at least does not tie the memory to a height"
     )
     (remark,) = advise(np.concatenate([parts("moved"), parts("both")]), preset("small"), [])
     assert "is learnt for its place in the image, all but the patches of the bank. Align them" in remark

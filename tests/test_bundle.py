@@ -192,6 +192,17 @@ def test_a_full_disk_leaves_the_old_file_whole(path):
     assert [entry.name for entry in path.parent.iterdir()] == ["model.nbk"]
 
 
+def test_of_a_link_what_it_leads_to_is_replaced_where_that_is_asked_for(path):
+    link, lost = path.parent / "latest", path.parent / "to_come"
+    link.symlink_to(path.name), lost.symlink_to("new")
+    for one, target in ((link, path), (lost, path.parent / "new")):
+        write_atomically(one, b"new", through_link=True)
+        assert one.is_symlink()
+        assert target.read_bytes() == b"new"
+    write_atomically(link, b"newer")
+    assert (link.is_symlink(), link.read_bytes(), path.read_bytes()) == (False, b"newer", b"new")
+
+
 def test_the_file_appears_in_one_piece(path, monkeypatch):
     """Up to the rename the old file stands there; an interruption in between leaves it, and no rest."""
     before, renamed = path.read_bytes(), []

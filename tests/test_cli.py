@@ -132,6 +132,30 @@ def test_export(run, tiny_model, tmp_path):
     assert json.loads(files[1].read_text()) == made.manifest
 
 
+def test_without_a_threshold_none_is_counted_as_anomalous(run, without_threshold, images, tmp_path):
+    came = run("predict", without_threshold, images, "--csv", tmp_path / "x.csv")
+    assert came.err == "3 scored, no threshold, 0 could not be used\n"
+
+
+def test_settings_of_another_version_are_named_with_the_file(run, tiny_model, tiny_data, tmp_path):
+    made = read_bundle(tiny_model)
+    made.manifest["settings"]["train"]["foo"] = 1
+    write_bundle(tmp_path / "new.nbk", made)
+    came = run("evaluate", tmp_path / "new.nbk", tiny_data)
+    assert (came.code, came.out) == (2, "")
+    assert "new.nbk': its settings are of another version of normbank: unknown setting 'train.foo'" in came.err
+
+
+def test_doctor_names_all_that_is_missing(run, monkeypatch):
+    monkeypatch.setattr(
+        "normbank.machine.versions", lambda *_: {"python": "3", "scipy": "1", "torch": "2", "onnx": "1"}
+    )
+    missing = [line for line in run("doctor").out.splitlines() if line.startswith("missing")]
+    assert [line.partition(", for ")[0].split(None, 1)[1] for line in missing] == [
+        *("opencv-python-headless", "matplotlib, jinja2", "lightning, safetensors, onnxscript", "scikit-image"),
+    ]
+
+
 def test_doctor(run, monkeypatch, tmp_path):
     monkeypatch.setenv("NORMBANK_CACHE", str(tmp_path / "two\nlines"))
     came = run("doctor")
@@ -598,6 +622,25 @@ def test_signals_end_predict_with_the_results_so_far(tiny_model, images, tmp_pat
     assert (process.returncode, out) == (code, "")
     assert err == "\nnormbank: interrupted. What was scored so far is written.\n"
     assert paths_in(table) == [images / "a.png", images / "b.png"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("where", ["cli.Commands.make_context", "cli.app"])
+def test_an_interruption_before_a_command_has_begun_is_told(where, number, code):
+    """typer takes for its own what comes while it reads the command line; nobody does what comes before."""
+    script = f"""
+import os, sys
+from normbank import cli
+
+def interrupted(*_, **__):
+    os.kill(os.getpid(), {int(number)})
+
+{where} = interrupted
+sys.argv = ["normbank", "doctor"]
+cli.main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", "\nnormbank: interrupted.\n")
 
 
 @pytest.mark.parametrize("where", ["normbank.detector.load", "normbank.config.override", "normbank.judging.judge"])

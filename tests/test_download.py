@@ -496,8 +496,10 @@ def test_names_that_are_not_known(site, shop, tmp_path):
         download("mnist", tmp_path, "three", accept=never)
     with pytest.raises(DataError, match=r"oct2017: its publisher offers no address.*data\.mendeley\.com"):
         download("oct2017", tmp_path, accept=never)
-    with pytest.raises(DataError, match=r"base_url: expected an http:// or https:// address, got 'file:///etc'"):
-        download("shop", tmp_path, "bottle", "file:///etc", accept=never)
+    for wrong in ("file:///etc", "http://[::1", "http://127.0.0.1:9/prüf", "http://h:x/", "http://", "http://h/a\nb"):
+        told = f"base_url: expected an http:// or https:// address, got {wrong!r}"
+        with pytest.raises(DataError, match=re.escape(told)):
+            download("shop", tmp_path, "bottle", wrong, accept=never)
 
 
 def test_a_folder_that_cannot_be_made(site, shop, tmp_path):

@@ -389,6 +389,15 @@ def test_a_cut_16_bit_colour_png_is_refused(share):
         decode(content[: int(len(content) * share)], "x.png")
 
 
+def test_a_16_bit_png_whose_part_says_to_be_gigabytes_long_is_refused_unread(monkeypatch):
+    cv2 = pytest.importorskip("cv2")
+    content = bytearray(png16(deep((40, 50, 3)), 2))
+    content[content.index(b"IDAT") - 4] = 0x7F
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("OpenCV makes room for all of it"))
+    with pytest.raises(ImageError, match="damaged or cut short: one of its parts is longer than the file"):
+        decode(bytes(content), "x.png")
+
+
 def test_8_to_16_bits_and_back():
     every = np.arange(256, dtype=np.uint8).reshape(16, 16)
     up = load(every, ImageSpec(16, 1, 16))

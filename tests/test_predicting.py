@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -22,7 +24,8 @@ from normbank.bundle import Bundle, read_bundle
 from normbank.data.files import DRAWN
 from normbank.detector import Detector
 from normbank.errors import BundleError, DataError, ImageError, UserError
-from normbank.predicting import COLUMNS, Outlets, Tally, Target, find_targets, score_all
+from normbank.outlets import COLUMNS, Outlets, Target
+from normbank.predicting import Tally, find_targets, score_all
 from normbank.report.overlays import overlay, to_original
 
 
@@ -73,7 +76,7 @@ def test_files_are_taken_whatever_their_name(tmp_path, monkeypatch):
     Path("notes.txt").write_text("")
     assert names(find_targets(["notes.txt", str(tmp_path / "notes.txt")])) == [
         ("notes.txt", "notes.txt"),
-        (str(tmp_path / "notes.txt"), str(tmp_path / "notes.txt").lstrip("/")),
+        (str(tmp_path / "notes.txt"), f"_{tmp_path / 'notes.txt'}"),
     ]
 
 
@@ -153,10 +156,10 @@ def test_a_name_is_answered_when_it_has_come_not_when_the_stream_ends(detector, 
     ("name", "inside"),
     [
         ("../../x.png", "_../_../x.png"),
-        ("/etc/x.png", "etc/x.png"),
+        ("/etc/x.png", "_/etc/x.png"),
         ("a/../../x.png", "a/_../_../x.png"),
         ("./a//x.png", "a/x.png"),
-        ("//x.png", "x.png"),
+        ("//x.png", "_/x.png"),
         ("..", "_.."),
         ("...png", "...png"),
     ],
@@ -249,9 +252,43 @@ def test_outputs_stay_in_their_folder(detector, tmp_path, monkeypatch):
     listed = io.BytesIO(f"../../x.png\n{tmp_path}/x.png\n".encode())
     score_all(detector, find_targets(["-"], listed), Outlets(maps=Path("maps"), overlays=Path("heat")))
     assert sorted(str(path) for path in work.rglob("*.np?") if path.is_file()) == sorted(
-        [str(work / "maps/_../_../x.png.npy"), f"{work}/maps{tmp_path}/x.png.npy"]
+        [str(work / "maps/_../_../x.png.npy"), f"{work}/maps/_{tmp_path}/x.png.npy"]
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["work", "x.png"]
+
+
+def test_a_name_from_the_root_and_one_from_here_do_not_meet(detector, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    here = tmp_path / str(tmp_path)[1:] / "x.png"  # what a name without its root would be, from here
+    paths = save(here, weave(1)).relative_to(tmp_path), save(tmp_path / "x.png", weave(2))
+    score_all(detector, find_targets([*map(str, paths)]), Outlets(maps=Path("maps")))
+    assert len([*Path("maps").rglob("*.npy")]) == 2
+
+
+@pytest.mark.parametrize("kind", ["maps", "overlays"])
+def test_in_a_folder_of_ones_own_nothing_but_earlier_drawings_is_replaced(detector, tmp_path, kind):
+    own, folder = {"maps": "frame.npy", "overlays": "frame.png"}[kind], tmp_path / "own"
+    before = save(tmp_path / "b.png", weave(2)).read_bytes()
+    folder.mkdir(), (folder / "frame").write_bytes(before), (folder / own).write_bytes(before)
+    outlets = Outlets(**{kind: folder})
+    with pytest.raises(UserError, match=rf"{own}': expected a new file, or earlier results of this kind, got another"):
+        score_all(detector, [Target(str(folder / "frame"), Path("frame"))], outlets)
+    assert (folder / own).read_bytes() == before
+    for _ in range(2):
+        assert score_all(detector, [Target(str(tmp_path / "b.png"), Path("b.png"))], outlets).scored == 1
+    assert len([*folder.iterdir()]) == 3
+
+
+@pytest.mark.parametrize(("option", "name"), [("--csv", "all.csv"), ("--jsonl", "all.jsonl")])
+def test_a_table_on_standard_output_adds_to_what_it_leads_to(tiny_model, tmp_path, option, name):
+    """Two runs into one redirect, and one that is appended: none takes away what another wrote."""
+    save(tmp_path / "a.png", weave(1)), save(tmp_path / "b.png", weave(2))
+    one = f"{sys.executable} -m normbank predict {tiny_model} $f.png {option} /dev/stdout"
+    script = f"for f in a b; do {one}; done > {name}; f=a; {one} >> {name}"
+    done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout == ""
+    read = rows_of if option == "--csv" else lines_of
+    assert [row["path"] for row in read(tmp_path / name)] == ["a.png", "b.png", "a.png"]
 
 
 def test_what_was_drawn_is_not_scored_next_time(detector, tmp_path):
@@ -307,7 +344,11 @@ def test_a_link_among_the_outputs_is_replaced_not_followed(detector, tmp_path):
     (tmp_path / "precious").write_text("keep me")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "x.png.npy").symlink_to(tmp_path / "precious")
-    score_all(detector, find_targets([str(tmp_path / "in")]), Outlets(maps=tmp_path / "out"))
+    outlets = Outlets(maps=tmp_path / "out")
+    with pytest.raises(UserError, match=r"x\.png\.npy': expected a new file, or earlier results"):
+        score_all(detector, find_targets([str(tmp_path / "in")]), outlets)  # a folder of someone's own
+    (tmp_path / "out" / DRAWN).touch()
+    score_all(detector, find_targets([str(tmp_path / "in")]), outlets)
     assert (tmp_path / "precious").read_text() == "keep me"
     assert np.load(tmp_path / "out" / "x.png.npy").shape == (32, 32)
 
@@ -456,7 +497,7 @@ def test_a_table_of_ones_own_that_begins_like_ours_is_kept(detector, folder, tmp
             score_all(detector, [], outlets)
 
 
-def test_earlier_rows_stay_until_the_first_new_one(detector, folder, tmp_path):
+def test_earlier_rows_stay_until_the_first_new_one_or_an_end_without(detector, folder, tmp_path):
     outlets = Outlets(csv=tmp_path / "o.csv", jsonl=tmp_path / "o.jsonl")
     targets = list(find_targets([str(folder)]))
     score_all(detector, [], outlets)
@@ -465,10 +506,19 @@ def test_earlier_rows_stay_until_the_first_new_one(detector, folder, tmp_path):
     score_all(detector, targets, outlets)
     before = rows_of(outlets.csv), lines_of(outlets.jsonl)
     assert [len(one) for one in before] == [4, 4]
-    score_all(detector, [], outlets)
+
+    def interrupted():
+        raise KeyboardInterrupt
+        yield
+
+    with pytest.raises(KeyboardInterrupt):
+        score_all(detector, interrupted(), outlets)
     assert (rows_of(outlets.csv), lines_of(outlets.jsonl)) == before
     score_all(detector, targets[:1], outlets)
     assert (rows_of(outlets.csv), lines_of(outlets.jsonl)) == (before[0][:1], before[1][:1])
+    score_all(detector, [], outlets)  # what it says of is this run, not the one before
+    assert rows_of(outlets.csv) == lines_of(outlets.jsonl) == []
+    assert outlets.csv.read_text(encoding="utf-8").startswith(",".join(COLUMNS))
 
 
 def test_a_full_disk_is_named(detector, folder, tmp_path):

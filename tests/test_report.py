@@ -187,15 +187,13 @@ def test_to_original_undoes_fit_square(size):
 
 @pytest.mark.parametrize("fit", ["stretch", "pad", "crop"])
 @pytest.mark.parametrize("side", [16, None])
-def test_save_overlay_has_the_original_size(tmp_path, fit, side):
+def test_an_overlay_has_the_original_size_and_says_that_it_is_ours(fit, side):
     shape = (20, 33, 3) if side is None else (side, side, 3)
-    target = tmp_path / "new" / "a.jpg.png"
-    path = overlays.save_overlay(target, np.full(shape, 9, np.uint8), np.ones((16, 16)), 1.0, (20, 33), fit=fit)
-    assert path == target
-    with Image.open(path) as saved:
-        assert (saved.size, saved.mode, saved.format) == ((33, 20), "RGB", "PNG")
-        assert np.asarray(saved)[10, 16].tolist() == np.round(0.15 * 9 + 0.85 * np.array(LAST)).tolist()
-    assert [one.name for one in target.parent.iterdir()] == ["a.jpg.png"]
+    content = overlays.draw_overlay(np.full(shape, 9, np.uint8), np.ones((16, 16)), 1.0, (20, 33), fit=fit)
+    assert b"normbank" in content[: content.index(b"IDAT")]
+    with Image.open(io.BytesIO(content)) as drawn:
+        assert (drawn.size, drawn.mode, drawn.format) == ((33, 20), "RGB", "PNG")
+        assert np.asarray(drawn)[10, 16].tolist() == np.round(0.15 * 9 + 0.85 * np.array(LAST)).tolist()
 
 
 def test_overlays_load_without_plotting_or_torch():

@@ -54,15 +54,18 @@ def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
     archive.writestr(zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0)), content)  # same parts, same bytes
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes, *, through_link: bool = False) -> None:
     """Write beside the target and rename: the file is whole or as it was. BundleError names the path where that fails.
 
-    A pipe or a device (/dev/stdout) is written to, never replaced.
+    A pipe or a device (/dev/stdout) is written to, never replaced. A link is replaced, or with `through_link`, for a
+    name that the user gave, what it leads to.
     """
     with _failures_named(path):
         if _is_special(path):
             _write_through(path, content)
             return
+        if through_link:
+            path = Path(os.path.realpath(path))
         path.parent.mkdir(parents=True, exist_ok=True)
         with _temporary(path.parent) as temporary:
             with open(temporary, "xb") as file:
@@ -74,7 +77,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def _write_through(path: Path, content: bytes) -> None:
     """Standard output by its own descriptor: where it is a file, another one would write over what is printed."""
-    if not _is_stdout(path):
+    if not is_stdout(path):
         path.write_bytes(content)
         return
     if sys.stdout:
@@ -83,7 +86,8 @@ def _write_through(path: Path, content: bytes) -> None:
         file.write(content)
 
 
-def _is_stdout(path: Path) -> bool:
+def is_stdout(path: Path) -> bool:
+    """Whether that path leads to where standard output does."""
     try:
         return os.path.samestat(os.stat(path), os.fstat(1))
     except OSError:  # it is closed, or there is nothing there

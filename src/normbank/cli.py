@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from .endings import ANOMALY_FOUND, MISTAKE, Commands, interruptible, note, stop
+from .endings import ANOMALY_FOUND, MISTAKE, Commands, interruptible, note, run_to_its_end, stop
 from .errors import UserError, problem
 from .progress import printable
 
@@ -44,7 +44,10 @@ ReaderSettings = Annotated[
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="stop at the first broken image")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what an earlier run left in the folder")]
-Threads = Annotated[int, typer.Option(min=0, help="processor threads at most; 0: as many as there are")]
+Threads = Annotated[
+    int,
+    typer.Option(min=0, help="threads that judge, at most, beside two that read; 0: one a processor"),
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -114,7 +117,7 @@ def evaluate(
     from .judging import judge
 
     detector = _load(model, threads)
-    dataset = _dataset(data, _config_of(detector, set_))
+    dataset = _dataset(data, _config_of(detector, model, set_))
     for line in judge(detector, dataset, json_file=json_file, report=report, model_name=model.name, strict=strict):
         print(line)
 
@@ -139,7 +142,8 @@ def predict(
     strict: Strict = False,
 ) -> None:
     """Score images: how far from normal, and whether beyond the threshold. Broken files are reported and skipped."""
-    from .predicting import Outlets, find_targets, score_all
+    from .outlets import Outlets
+    from .predicting import find_targets, score_all
 
     detector = _load(model, threads)
     if fail_on_anomaly and detector.calibration.threshold is None:
@@ -150,7 +154,8 @@ def predict(
     show = _show_broken if csv or jsonl else _show_row
     with interruptible("What was scored so far is written."):
         tally = score_all(detector, targets, outlets, strict=strict, show=show, batch_size=batch)
-    note(f"{tally.scored} scored, {tally.anomalous} anomalous, {tally.broken} could not be used")
+    judged = "no threshold" if detector.calibration.threshold is None else f"{tally.anomalous} anomalous"
+    note(f"{tally.scored} scored, {judged}, {tally.broken} could not be used")
     if not (tally.scored or tally.broken):
         note("nothing to score: no name came on standard input")
     if tally.broken and not tally.scored:
@@ -247,8 +252,7 @@ def main() -> NoReturn:
     if any(word == "" or (word.startswith("--") and word.endswith("=")) for word in sys.argv):
         note("normbank: an empty argument: expected a value, got ''. Is a variable of the shell not set?")
         sys.exit(MISTAKE)
-    app(prog_name="normbank")
-    sys.exit(0)
+    run_to_its_end(lambda: app(prog_name="normbank"))
 
 
 def _agrees(question: str) -> bool:
@@ -296,10 +300,17 @@ def _has_gpu(config: Config) -> bool:
     return accelerator_of(config.train) != "cpu"
 
 
-def _config_of(detector: Detector, settings: list[str] | None) -> Config:
+def _config_of(detector: Detector, model: Path, settings: list[str] | None) -> Config:
+    """How a detector's images are read; BundleError for settings that this version does not know."""
     from . import config
+    from .errors import BundleError, ConfigError
 
-    return config.override_reading(config.from_dict(detector.manifest["settings"]), settings or [])
+    try:
+        known = config.from_dict(detector.manifest["settings"])
+    except ConfigError as error:
+        told = f"detector {str(model)!r}: its settings are of another version of normbank: {error}"
+        raise BundleError(told) from None
+    return config.override_reading(known, settings or [])
 
 
 def _dataset(path: Path, config: Config) -> Dataset:
@@ -315,7 +326,7 @@ def _load(model: Path, threads: int = 0) -> Detector:
 
 
 def _show_row(row: dict[str, Any]) -> None:
-    from .predicting import line_of
+    from .outlets import line_of
 
     if row["error"]:
         _show_broken(row)

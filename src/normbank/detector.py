@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any, NamedTuple, get_args, get_type_hints, overload
 
 import numpy as np
@@ -30,6 +31,11 @@ _MEMBERS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("image", "calibration", "data", "versions"), (dict,)),
     **dict.fromkeys(("image.size", "image.channels", "image.bits"), (int,)),
     **dict.fromkeys(("data.seen", "data.held_out"), (list,)),
+    **dict.fromkeys(("data.name", "data.fingerprint", "created", "device", "precision"), (str,)),
+    **dict.fromkeys(("data.trained_on", "parameters", "settings.train.seed", "settings.train.steps"), (int,)),
+    **dict.fromkeys(("commit", "settings.preset"), (str, NoneType)),
+    **dict.fromkeys(("settings.model.widths", "settings.score.parts"), (list,)),
+    "training_seconds": (int, float),
     "image.fit": (str,),
     "map_scale": (int, float),
 }

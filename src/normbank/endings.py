@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import typer
@@ -80,6 +80,21 @@ def stop(number: int, _: object) -> None:
     """What `kill` and a shutdown ask for is what Ctrl-C asks for."""
     _stopped_by.append(128 + number)
     raise KeyboardInterrupt
+
+
+def run_to_its_end(command: Callable[[], object]) -> NoReturn:
+    """Leave with the exit code of the whole command line; an interruption outside of any command is told here."""
+    try:
+        command()
+    except SystemExit:
+        if not _stopped_by:  # else typer has taken the interruption for its own
+            raise
+    except KeyboardInterrupt:
+        pass
+    else:
+        sys.exit(0)
+    note("\nnormbank: interrupted.")
+    sys.exit(_stopped_by.pop() if _stopped_by else INTERRUPTED)
 
 
 def _fail(message: str) -> NoReturn:

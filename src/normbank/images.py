@@ -24,6 +24,7 @@ Pixels = NDArray[Any]  # uint8 or uint16, H x W x C
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".npy")
 LABELS = 64  # largest value of a mask that is taken to number kinds of defects
+_PNG, _AROUND_CHUNK = b"\x89PNG\r\n\x1a\n", 12  # how a PNG begins; bytes of length, name and checksum
 MAX_PIXELS = 178_000_000  # just below where Pillow refuses on its own
 _PILLOWS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # of its formats: others may start programs of the system
 # Tags of TIFF, and what the last of them is of signed values.
@@ -331,11 +332,21 @@ def _decode_deep_colour(content: bytes, name: str) -> Pixels:
         raise ImageError(
             name, "16-bit colour needs OpenCV, or its depth would be lost: pip install '.[deep]' in normbank's folder"
         ) from None
+    _check_chunks(content, name)
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise ImageError(name, "cannot be decoded as a 16-bit image")
     colour = pixels[:, :, :3] if pixels.ndim == 3 else pixels
     return _checked(np.ascontiguousarray(colour[:, :, ::-1]) if colour.ndim == 3 else colour, name)
+
+
+def _check_chunks(content: bytes, name: str) -> None:
+    """OpenCV makes room for what each chunk of a PNG says it holds, gigabytes where a byte was changed."""
+    place = len(_PNG) if content.startswith(_PNG) else len(content)
+    while place < len(content):
+        place += int.from_bytes(content[place : place + 4], "big") + _AROUND_CHUNK
+        if place > len(content):
+            raise ImageError(name, "is damaged or cut short: one of its parts is longer than the file")
 
 
 def _to_channels(pixels: Pixels, channels: int, name: str) -> Pixels:

@@ -55,7 +55,8 @@ def judge(
         found = evaluate(detector, dataset, strict=strict, progress=progress.update)
     found.context["model_name"] = model_name
     if json_file:
-        write_atomically(json_file, json.dumps(found.to_dict(dataset.root), indent=1, allow_nan=False).encode() + b"\n")
+        content = json.dumps(found.to_dict(dataset.root), indent=1, allow_nan=False).encode() + b"\n"
+        write_atomically(json_file, content, through_link=True)
     yield from table(found)
     if report:
         yield f"report: {write_page(detector, found, report)}"

@@ -15,11 +15,11 @@ from .detector import Detector
 from .errors import UserError
 from .progress import printable
 
-EXTRAS = {
-    "deep": ("opencv-python-headless", "16-bit colour images"),
-    "evaluate": ("scipy", "normbank evaluate"),
-    "train": ("torch", "normbank train"),
-    "demo": ("scikit-image", "normbank demo"),
+EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
+    "deep": (("opencv-python-headless",), "16-bit colour images"),
+    "evaluate": (("scipy", "matplotlib", "jinja2"), "normbank evaluate"),
+    "train": (("torch", "lightning", "safetensors", "onnx", "onnxscript"), "normbank train"),
+    "demo": (("scikit-image",), "normbank demo"),
 }
 
 
@@ -70,9 +70,9 @@ def about_machine() -> Iterator[str]:
     yield f"device     {_device()}"
     yield f"packages   {', '.join(f'{name} {version}' for name, version in found.items())}"
     yield f"cache      {_cache()}"
-    for name, (package, use) in EXTRAS.items():
-        if package not in machine.versions(package):
-            yield f"missing    {package}, for {use}: pip install '.[{name}]' in normbank's folder"
+    for name, (packages, use) in EXTRAS.items():
+        if missing := [package for package in packages if package not in machine.versions(package)]:
+            yield f"missing    {', '.join(missing)}, for {use}: pip install '.[{name}]' in normbank's folder"
 
 
 def _cache() -> str:

@@ -303,10 +303,19 @@ def _ask(source: Source, remotes: list[Remote], base_url: str | None, accept: Ca
 def _address(remote: Remote, base_url: str | None) -> str:
     if base_url is None:
         return remote.url
-    if urllib.parse.urlsplit(base_url).scheme not in ("http", "https"):
+    if not _is_address(base_url):
         do = "Leave it out for the official address."
         raise DataError(problem("base_url", expected="an http:// or https:// address", came=repr(base_url), do=do))
     return f"{base_url.rstrip('/')}/{remote.name}"
+
+
+def _is_address(text: str) -> bool:
+    try:
+        known = urllib.parse.urlsplit(text)
+        _ = known.port  # ValueError for what is no number
+    except ValueError:
+        return False
+    return known.scheme in ("http", "https") and bool(known.hostname) and text.isascii() and text.isprintable()
 
 
 def _make_folder(out: Path) -> None:

@@ -10,14 +10,12 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
-from ..bundle import write_atomically
 from ..errors import UserError, problem
 
 Pixels = NDArray[Any]  # H x W x C
@@ -168,8 +166,7 @@ def to_original(square: NDArray[Any], size: tuple[int, int], fit: Fit = "stretch
     return laid
 
 
-def save_overlay(
-    path: Path | str,
+def draw_overlay(
     image: Pixels,
     anomaly_map: NDArray[np.floating[Any]],
     scale: float,
@@ -177,24 +174,23 @@ def save_overlay(
     *,
     fit: Fit = "stretch",
     alpha: float = ALPHA,
-) -> Path:
-    """Write the overlay as a PNG of the original's `size` = (height, width); returns the path.
+) -> bytes:
+    """The overlay as a PNG file of the original's `size` = (height, width), which says that it is ours.
 
-    `image` is the original [height, width, C], or the model's square one, which is then laid back like the map. The
-    file appears whole or not at all. UserError names a path that cannot be written.
+    `image` is the original [height, width, C], or the model's square one, which is then laid back like the map.
     """
     rgb = to_rgb(image)
     if rgb.shape[:2] != size:
         rgb = to_original(rgb, size, fit)
-    drawn = overlay(rgb, to_original(anomaly_map, size, fit), scale, alpha)
-    write_atomically(Path(path), encode(drawn, "PNG"))
-    return Path(path)
+    return encode(overlay(rgb, to_original(anomaly_map, size, fit), scale, alpha), "PNG")
 
 
 def encode(rgb: Rgb, format: Literal["PNG", "WEBP"] = "WEBP") -> bytes:
-    """The bytes of an image file: lossless PNG, or small WebP."""
-    buffer = io.BytesIO()
-    Image.fromarray(rgb).save(buffer, format=format, **({"quality": 82, "method": 4} if format == "WEBP" else {}))
+    """The bytes of an image file: lossless PNG that says it is ours, or small WebP."""
+    buffer, ours = io.BytesIO(), PngImagePlugin.PngInfo()
+    ours.add_text("Software", "normbank")
+    more: dict[str, Any] = {"quality": 82, "method": 4} if format == "WEBP" else {"pnginfo": ours}
+    Image.fromarray(rgb).save(buffer, format=format, **more)
     return buffer.getvalue()
 
 
