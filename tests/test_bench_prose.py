@@ -16,6 +16,7 @@ REPO = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPO))  # bench stands outside the package
 
 from bench.lines import Line, all_lines  # noqa: E402
+from bench.peers import read_peers  # noqa: E402
 from bench.runs import current, read_cells  # noqa: E402
 from bench.text import mean  # noqa: E402
 
@@ -131,19 +132,32 @@ def test_findings_say_what_textures_gave():
     assert said == [one for row in rows for one in on_textures(row)]
 
 
+LAID = {"turned": "at any angle, which it turns upright itself", "moved": "that lie at any place"}
+
+
 def test_findings_say_what_turned_and_moved_things_gave():
     stored = current(read_cells(REPO / "bench" / "results" / "cells"))
-    lines = [line for line in all_lines("displaced", "paper", stored) if line.stored]
+    lines = all_lines("displaced", "paper", stored)
     told = re.findall(r"(\d+\.\d / \d+\.\d / \d+\.\d)\s+`([^`]+)`", section("Things that lie at any angle or place"))
     readme = " ".join((REPO / "README.md").read_text(encoding="utf-8").split())
-    assert len(told) == len(lines) >= 8
+    assert len(told) == len(lines) == 12
     for line in lines:
-        assert len(line.stored) == 3
+        assert len(line.stored) == (1 if line.data == "both" and line.cell.preset == "small" else 3)
         values = " / ".join(f"{100 * mean(list(line.by_seed(one).values())):.1f}" for one in THREE)
         assert (values, line.cell.row) in told
-        if line.cell.row == "small":
-            laid = "at any angle, which it turns upright itself" if line.data == "turned" else "that lie at any place"
-            assert f"{laid}, {values}" in readme
+        if line.cell.row == "small" and line.data in LAID:
+            assert f"{LAID[line.data]}, {values}" in readme
+
+
+def test_findings_and_readme_say_what_the_peer_has_there():
+    peers = {one.data: one for one in read_peers(REPO / "bench" / "results" / "peers") if one.values["size"] == 128}
+    has = {data: " / ".join(f"{100 * peer.metrics[one]:.1f}" for one in THREE) for data, peer in peers.items()}
+    readme = " ".join((REPO / "README.md").read_text(encoding="utf-8").split())
+    brick, gravel, grass = (has[texture] for texture in TEXTURES)
+    assert f"where PaDiM at 128 pixels has {brick}, {gravel} and {grass};" in readme
+    assert f"where PaDiM has {has['turned']} and {has['moved']}:" in readme
+    told = f"has {has['turned']} turned, {has['moved']} moved and {has['both']} turned and moved at 128 pixels"
+    assert told in " ".join(section("Things that lie at any angle or place").split())
 
 
 def test_the_readme_says_what_textures_gave():
