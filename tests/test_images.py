@@ -398,6 +398,12 @@ def test_a_16_bit_png_whose_part_says_to_be_gigabytes_long_is_refused_unread(mon
         decode(bytes(content), "x.png")
 
 
+def test_what_comes_behind_the_end_of_a_16_bit_png_is_passed_over():
+    pytest.importorskip("cv2")
+    pixels = deep((40, 50, 3))
+    assert np.array_equal(decode(png16(pixels, 2) + b"a camera's own notes", "x.png"), pixels)
+
+
 def test_8_to_16_bits_and_back():
     every = np.arange(256, dtype=np.uint8).reshape(16, 16)
     up = load(every, ImageSpec(16, 1, 16))

@@ -342,8 +342,9 @@ def _decode_deep_colour(content: bytes, name: str) -> Pixels:
 
 def _check_chunks(content: bytes, name: str) -> None:
     """OpenCV makes room for what each chunk of a PNG says it holds, gigabytes where a byte was changed."""
-    place = len(_PNG) if content.startswith(_PNG) else len(content)
-    while place < len(content):
+    place, kind = len(_PNG), b""
+    while content.startswith(_PNG) and place < len(content) and kind != b"IEND":  # what follows its end is passed over
+        kind = content[place + 4 : place + 8]
         place += int.from_bytes(content[place : place + 4], "big") + _AROUND_CHUNK
         if place > len(content):
             raise ImageError(name, "is damaged or cut short: one of its parts is longer than the file")
