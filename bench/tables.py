@@ -59,8 +59,9 @@ def _section(
         parts = [head, ablated.LEGENDS[name], "", ablated.side_by_side(name, shown)]
     else:
         parts = [head, _grid(name, budget, shown)]
-    if name in COMPARED:
-        parts.insert(1, f"{comparison.compare([line for line in shown if line.cell.row in OWN], peers)}\n")
+    own = [line for line in shown if line.cell.row in OWN]
+    if name in COMPARED and own:
+        parts.insert(1, f"{comparison.compare(own, peers)}\n")
     parts += [f"\n{text}" for text in (*_notes(name), *_left(lines, absent))]
     return "\n".join(parts)
 

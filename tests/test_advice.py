@@ -186,8 +186,8 @@ def test_the_remark_on_places() -> None:
     assert remark == (
         "the objects seem to lie at different places or angles: moved and turned they would match, as they are they do "
         "not. Most of what is learnt here is learnt for its place in the image. Align them before training (crop to "
-        "the object, turn it upright; model.upright=auto and model.steady=auto may do it), or train on several times "
-        "as many images, or set model.partitions=1,1,1,1, which at least does not tie the memory to a height"
+        "the object, turn it upright), or train on several times as many images, or set model.partitions=1,1,1,1, "
+        "which at least does not tie the memory to a height"
     )
     (remark,) = advise(np.concatenate([parts("moved"), parts("both")]), preset("small"), [])
     assert "is learnt for its place in the image, all but the patches of the bank. Align them" in remark
@@ -515,18 +515,23 @@ def test_the_plan_without_a_threshold_and_without_a_preset() -> None:
     assert r"two\nlines" in plan(SMALL, outlook(), Path("two\nlines"))
 
 
-def test_the_plan_says_that_images_are_turned() -> None:
-    told = "each image about its middle, until it lies as the others do (auto); corners that leave the picture "
-    found = row(preset("small"), "turned", is_turned=True)
-    assert found == f"{told}are not judged, and told as the nearest that stay"
-    assert "turned" not in plan(preset("small"), outlook(), Path("out"))
-
-
-def test_the_plan_says_that_images_are_moved() -> None:
-    told = "each image, until it lies where the others do (auto); edges that leave the picture "
-    found = row(preset("small"), "moved", is_moved=True)
-    assert found == f"{told}are not judged, and told as the nearest that stay"
-    assert "moved" not in plan(preset("small"), outlook(), Path("out"))
+@pytest.mark.parametrize(
+    ("name", "told", "by"),
+    [
+        ("turned", "each image about its middle, until it lies as the others do (auto); corners", "angle"),
+        ("moved", "each image, until it lies where the others do (auto); edges", "place"),
+    ],
+)
+def test_the_plan_says_that_images_are_laid(name: str, told: str, by: str) -> None:
+    found = row(preset("small"), name, **{f"is_{name}": True})
+    assert found == f"{told} that leave the picture are not judged, but told as the nearest that stay"
+    for other in ({"score.pool": "sum"}, {"score.delta_h": 0.5}):
+        found = row(preset("small", other), name, **{f"is_{name}": True})
+        assert (
+            found
+            == f"{told} that leave the picture count as the nearest that stay, so that a score depends on the {by}"
+        )
+    assert name not in plan(preset("small"), outlook(), Path("out"))
 
 
 @pytest.mark.parametrize("name", ["mirrors", "shifts"])

@@ -334,6 +334,12 @@ def test_our_presets_stand_beside_peers_on_other_data_too(tmp_path, table, data)
     assert f"PaDiM, 128 px is ahead of `small` on {data}: image AUROC (95.0 against 90.0)" in part
 
 
+def test_without_a_preset_of_ours_nothing_stands_beside_peers(tmp_path):
+    put(tmp_path / "cells", "displaced", "fast, as they lie", "turned", 0, "quick")
+    part = next(one for one in tables.sections(runs.read_cells(tmp_path / "cells"), set()) if "(budget quick)" in one)
+    assert "borrowed weights" not in part
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

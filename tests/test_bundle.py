@@ -199,6 +199,11 @@ def test_of_a_link_what_it_leads_to_is_replaced_where_that_is_asked_for(path):
         write_atomically(one, b"new", through_link=True)
         assert one.is_symlink()
         assert target.read_bytes() == b"new"
+    (path.parent / "file").touch()
+    (beyond := path.parent / "beyond").symlink_to("file/below")
+    with pytest.raises(BundleError, match="beyond' cannot be written"):
+        ensure_writable(beyond, through_link=True)
+    ensure_writable(beyond)  # itself would be replaced
     write_atomically(link, b"newer")
     assert (link.is_symlink(), link.read_bytes(), path.read_bytes()) == (False, b"newer", b"new")
 

@@ -496,7 +496,15 @@ def test_names_that_are_not_known(site, shop, tmp_path):
         download("mnist", tmp_path, "three", accept=never)
     with pytest.raises(DataError, match=r"oct2017: its publisher offers no address.*data\.mendeley\.com"):
         download("oct2017", tmp_path, accept=never)
-    for wrong in ("file:///etc", "http://[::1", "http://127.0.0.1:9/prüf", "http://h:x/", "http://", "http://h/a\nb"):
+    for wrong in (
+        "file:///etc",
+        "http://[::1",
+        "http://127.0.0.1:9/prüf",
+        "http://h:x/",
+        "http://",
+        "http://h/a\nb",
+        "http://h/a b",
+    ):
         told = f"base_url: expected an http:// or https:// address, got {wrong!r}"
         with pytest.raises(DataError, match=re.escape(told)):
             download("shop", tmp_path, "bottle", wrong, accept=never)

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -161,6 +162,9 @@ def test_a_name_is_answered_when_it_has_come_not_when_the_stream_ends(detector, 
         ("./a//x.png", "a/x.png"),
         ("//x.png", "_/x.png"),
         ("..", "_.."),
+        ("_../x.png", "__../x.png"),
+        ("_/x.png", "__/x.png"),
+        ("_a/x_.png", "_a/x_.png"),
         ("...png", "...png"),
     ],
 )
@@ -265,18 +269,47 @@ def test_a_name_from_the_root_and_one_from_here_do_not_meet(detector, tmp_path, 
     assert len([*Path("maps").rglob("*.npy")]) == 2
 
 
-@pytest.mark.parametrize("kind", ["maps", "overlays"])
+OWN = {"maps": "frame.npy", "overlays": "frame.png"}
+
+
+@pytest.mark.parametrize("kind", OWN)
 def test_in_a_folder_of_ones_own_nothing_but_earlier_drawings_is_replaced(detector, tmp_path, kind):
-    own, folder = {"maps": "frame.npy", "overlays": "frame.png"}[kind], tmp_path / "own"
     before = save(tmp_path / "b.png", weave(2)).read_bytes()
-    folder.mkdir(), (folder / "frame").write_bytes(before), (folder / own).write_bytes(before)
-    outlets = Outlets(**{kind: folder})
-    with pytest.raises(UserError, match=rf"{own}': expected a new file, or earlier results of this kind, got another"):
-        score_all(detector, [Target(str(folder / "frame"), Path("frame"))], outlets)
-    assert (folder / own).read_bytes() == before
-    for _ in range(2):
-        assert score_all(detector, [Target(str(tmp_path / "b.png"), Path("b.png"))], outlets).scored == 1
-    assert len([*folder.iterdir()]) == 3
+    (own := tmp_path / "own" / OWN[kind]).parent.mkdir()
+    own.write_bytes(before)
+    outlets, target = Outlets(**{kind: own.parent}), Target(str(tmp_path / "b.png"), Path("frame"))
+    with pytest.raises(UserError, match=rf"{own.name}': expected a new file, or earlier results of this kind, got ano"):
+        score_all(detector, [target], outlets)
+    assert own.read_bytes() == before
+    drawn = set()
+    for number in range(4):  # other images of other sizes under one name, as a camera writes them
+        save(tmp_path / "b.png", weave(number, 32 + 7 * number))
+        assert score_all(detector, [replace(target, relative=Path("other"))], outlets).scored == 1
+        (made,) = (path for path in own.parent.iterdir() if path.name.startswith("other"))
+        drawn.add(made.read_bytes())
+    assert len(drawn) == 4
+
+
+def test_a_map_of_another_size_is_an_earlier_map(detector, tmp_path):
+    (own := tmp_path / "own").mkdir()
+    (own / "notes.txt").write_text("mine")
+    target = Target(str(save(tmp_path / "b.png", weave(2))), Path("b.png"))
+    for earlier in (np.zeros((64, 64), np.float32), np.zeros((1000, 8), np.float32)):
+        np.save(own / "b.png.npy", earlier)
+        assert score_all(detector, [target], Outlets(maps=own)).scored == 1
+    for mine in (np.zeros((32, 32)), np.zeros((32, 32), np.uint8), np.zeros((32, 32, 1), np.float32)):
+        np.save(own / "b.png.npy", mine)
+        with pytest.raises(UserError, match="expected a new file, or earlier results of this kind"):
+            score_all(detector, [target], Outlets(maps=own))
+
+
+def test_a_table_behind_something_else_has_its_header(tiny_model, tmp_path):
+    save(tmp_path / "a.png", weave(1))
+    one = f"{sys.executable} -m normbank predict {tiny_model} a.png --csv /dev/stdout"
+    script = f"(echo '# night shift'; {one}) > x.csv"
+    subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, timeout=120, check=True)
+    first, header, *rows = (tmp_path / "x.csv").read_text(encoding="utf-8").splitlines()
+    assert (first, header, len(rows)) == ("# night shift", ",".join(COLUMNS), 1)
 
 
 @pytest.mark.parametrize(("option", "name"), [("--csv", "all.csv"), ("--jsonl", "all.jsonl")])

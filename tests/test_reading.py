@@ -27,7 +27,7 @@ def test_turning_is_told_where_images_are_turned() -> None:
     settings = preset("fast").model_dump(mode="json")
     text = how_it_judges({"settings": settings, "turned": True})
     assert text.startswith(f"{LEARNT}It turns each image about its middle until it lies as the good ones did, and what")
-    assert "it found back. What leaves the picture by it is not judged: it is shown as hot as the nearest" in text
+    assert "it found back. What leaves the picture by it is shown, and counts, as the nearest place" in text
     assert "turns" not in how_it_judges({"settings": settings, "turned": False})
 
 

@@ -35,7 +35,6 @@ GRID, ANGLES = 16, 24  # cells a side; turns tried
 FAINT = 0.05  # of the range of values: an object stands out by more
 APART = 0.6  # strength of the rim by that of the inside, below which an object lies on a background
 ALIKE, GAINED = 0.65, 0.28  # correlation after moving and turning, and its gain, of objects that lie apart
-_UNJUDGED = " that leave the picture are not judged, and told as the nearest that stay"
 
 
 def advise(pixels: Pixels, config: Config, original_sizes: Sequence[Size], held_out: int = 0) -> list[str]:
@@ -88,7 +87,7 @@ def _on_places(pixels: Pixels, config: Config) -> str | None:
     remedy = f", or set model.partitions={ones}, which at least does not tie the memory to a height" if banded else ""
     but = ", all but the patches of the bank" if known.patches else ""
     idle = [f"model.{name}=auto" for name in ("upright", "steady") if getattr(known, name) == "none"]
-    ours = f"; {' and '.join(idle)} may do it" if idle else ""
+    ours = f"; {' and '.join(idle)} may do it" if idle and _counts_no_copies(config.score) else ""
     return (
         "the objects seem to lie at different places or angles: moved and turned they would match, as they are they do "
         f"not. Most of what is learnt here is learnt for its place in the image{but}. Align them before training "
@@ -315,12 +314,25 @@ def _ways(found: tuple[str, ...], asked: str) -> str:
     return f"{' and '.join(found)} ({asked})" if found else ""
 
 
+def _counts_no_copies(known: Score) -> bool:
+    """Whether a score hardly depends on how often the map's values are there: what is out of sight copies them."""
+    return known.pool == "max" and not known.delta_h
+
+
 def _turning(config: Config) -> str:
-    return f"each image about its middle, until it lies as the others do ({config.model.upright}); corners{_UNJUDGED}"
+    told = f"each image about its middle, until it lies as the others do ({config.model.upright}); corners"
+    return told + _out_of_sight(config.score, "angle")
 
 
 def _moving(config: Config) -> str:
-    return f"each image, until it lies where the others do ({config.model.steady}); edges{_UNJUDGED}"
+    told = f"each image, until it lies where the others do ({config.model.steady}); edges"
+    return told + _out_of_sight(config.score, "place")
+
+
+def _out_of_sight(known: Score, by: str) -> str:
+    if _counts_no_copies(known):
+        return " that leave the picture are not judged, but told as the nearest that stay"
+    return f" that leave the picture count as the nearest that stay, so that a score depends on the {by}"
 
 
 def _score(known: Score) -> str:

@@ -94,12 +94,17 @@ def is_stdout(path: Path) -> bool:
         return False
 
 
-def ensure_writable(path: Path) -> None:
-    """Make the folder of `path` and try a file in it: BundleError now rather than after an hour's work."""
+def ensure_writable(path: Path, *, through_link: bool = False) -> None:
+    """Make the folder of `path` and try a file in it: BundleError now rather than after an hour's work.
+
+    A link is taken as `write_atomically` takes it.
+    """
     with _failures_named(path):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "it is a folder")
         if not _is_special(path):
+            if through_link:
+                path = Path(os.path.realpath(path))
             path.parent.mkdir(parents=True, exist_ok=True)
             with _temporary(path.parent) as temporary:
                 temporary.touch()

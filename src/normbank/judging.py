@@ -50,7 +50,7 @@ def judge(
     for target, start in ((json_file, JSON_START), (report and report / "index.html", PAGE_START)):
         if target:
             ensure_no_loss(target, start)
-            ensure_writable(target)
+            ensure_writable(target, through_link=target == json_file)
     with Progress("scoring", len(to_test(dataset)), quiet=quiet) as progress:
         found = evaluate(detector, dataset, strict=strict, progress=progress.update)
     found.context["model_name"] = model_name

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +30,10 @@ HEADER = ",".join(COLUMNS) + "\r\n"  # of the CSV
 Row = dict[str, Any]
 _LONGEST_ROW = 1_000_000  # bytes; a name has thousands at most
 _LONGEST_NAME = 255  # bytes, of the usual file systems
+_OUR_OVERLAY = re.compile(rb"\x89PNG.{0,80}Software\0normbank", re.DOTALL)
+_OUR_MAP = re.compile(
+    rb"\x93NUMPY.{4}\{'descr': '<f4', 'fortran_order': False, 'shape': \(\d+, \d+\)", re.DOTALL
+)  # or alike
 _LARGEST_OVERLAY = 4096  # pixels a side; drawing takes some 100 bytes a pixel
 
 
@@ -57,7 +62,7 @@ class Outlets:
 
 
 def check_outlets(outlets: Outlets) -> None:
-    """What can be known to fail, and what would destroy something, before anything is opened."""
+    """What can be known to fail, and what would destroy something, before anything is opened; but for drawings."""
     starts = ((outlets.csv, HEADER.encode()), (outlets.jsonl, _first_row(outlets.jsonl)))
     if outlets.csv and outlets.jsonl and os.path.realpath(outlets.csv) == os.path.realpath(outlets.jsonl):
         do, came = "Name another for one of them.", f"{str(outlets.csv)!r} for both"
@@ -138,7 +143,7 @@ class Table:
         stack.callback(self._close)
         holds_some = stat.S_ISREG(found.st_mode) and found.st_size > 0
         self.is_earlier = holds_some and not goes_on
-        if header and not holds_some:
+        if header and not (holds_some and (self.is_earlier or self._has_header())):
             self.write(header)
 
     def _open(self, goes_on: bool) -> IO[str]:
@@ -148,6 +153,11 @@ class Table:
             return os.fdopen(os.dup(1), "w", encoding="utf-8", errors="surrogateescape", newline="")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         return self.path.open("a", encoding="utf-8", errors="surrogateescape", newline="")
+
+    def _has_header(self) -> bool:
+        with suppress(OSError), self.path.open("rb") as file:
+            return file.read(len(self.header)) == self.header.encode()
+        return False
 
     def end(self) -> None:
         """Nothing more comes: an earlier run's lines go, if they are still there."""
@@ -209,14 +219,13 @@ def _jsonl_writer(table: Table) -> Writer:
 
 
 def _map_writer(folder: Path) -> Writer:
-    replace = _replacing(folder)
+    replace = _replacing(folder, _OUR_MAP)
 
     def write(target: Target, result: Prediction | ImageError) -> None:
         if isinstance(result, Prediction):
             buffer = io.BytesIO()
             np.save(buffer, result.anomaly_map)
-            content = buffer.getvalue()
-            replace(_beside(folder, target, ".npy"), content, len(content) - result.anomaly_map.nbytes)
+            replace(_beside(folder, target, ".npy"), buffer.getvalue())
 
     return write
 
@@ -224,7 +233,7 @@ def _map_writer(folder: Path) -> Writer:
 def _overlay_writer(folder: Path, detector: Detector) -> Writer:
     from .report.overlays import draw_overlay, resized, to_rgb
 
-    scale, replace = float(detector.manifest["map_scale"]), _replacing(folder)
+    scale, replace = float(detector.manifest["map_scale"]), _replacing(folder, _OUR_OVERLAY)
 
     def write(target: Target, result: Prediction | ImageError) -> None:
         if isinstance(result, Prediction):
@@ -232,21 +241,18 @@ def _overlay_writer(folder: Path, detector: Detector) -> Writer:
             size = _shown_size(*original.shape[:2])
             picture = resized(to_rgb(original), size)
             content = draw_overlay(picture, result.anomaly_map, scale, size, fit=detector.spec.fit)
-            replace(_beside(folder, target, ".png"), content, content.index(b"IDAT"))
+            replace(_beside(folder, target, ".png"), content)
 
     return write
 
 
-def _replacing(folder: Path) -> Callable[[Path, bytes, int], None]:
-    """What writes a drawn file, whose first bytes, that many, tell it for one.
-
-    In a folder of someone's own (`_make_folders`) it replaces nothing but what begins like it.
-    """
+def _replacing(folder: Path, earlier: re.Pattern[bytes]) -> Callable[[Path, bytes], None]:
+    """What writes a drawn file; in a folder of someone's own (`_make_folders`) over nothing but an `earlier` one."""
     is_ours = (folder / DRAWN).exists()
 
-    def write(path: Path, content: bytes, head: int) -> None:
+    def write(path: Path, content: bytes) -> None:
         if not is_ours:
-            ensure_no_loss(path, content[:head])
+            ensure_no_loss(path, earlier)
         write_atomically(path, content)
 
     return write

@@ -97,7 +97,7 @@ def _from_path(text: str, count: int, without: Collection[Path]) -> list[Target]
 def _inside(path: Path) -> Path:
     """A path that stays inside an output folder, whatever the name, and another one for each name."""
     root = ["_", *re.findall(r"\w+", path.anchor)] if path.anchor else []
-    return Path(*root, *("_.." if part == ".." else part for part in path.parts if part != path.anchor))
+    return Path(*root, *(re.sub(r"^(_+|_*\.\.)$", r"_\1", part) for part in path.parts if part != path.anchor))
 
 
 def score_all(

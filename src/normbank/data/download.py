@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import lzma
+import re
 import shutil
 import tarfile
 import urllib.parse
@@ -315,7 +316,7 @@ def _is_address(text: str) -> bool:
         _ = known.port  # ValueError for what is no number
     except ValueError:
         return False
-    return known.scheme in ("http", "https") and bool(known.hostname) and text.isascii() and text.isprintable()
+    return known.scheme in ("http", "https") and bool(known.hostname) and re.fullmatch(r"[!-~]+", text) is not None
 
 
 def _make_folder(out: Path) -> None:

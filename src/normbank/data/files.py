@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import stat
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from ..errors import DataError, UserError, problem
 from ..images import SUFFIXES
 from .samples import Skipped
 
+_HEAD = 1024  # bytes of a file that tell what it is
 DRAWN = ".normbank"  # in a folder of maps or overlays: they are not images to train on or to score
 
 
@@ -55,20 +57,20 @@ def list_images(folder: Path, *, without: Collection[Path] = ()) -> Listing:
     return Listing(folder, tuple(sorted(names)), tuple(sorted(skipped)))
 
 
-def ensure_no_loss(path: Path, start: bytes) -> None:
+def ensure_no_loss(path: Path, start: bytes | re.Pattern[bytes]) -> None:
     """UserError where results would replace what is not an earlier file of theirs, which begins with `start`.
 
-    With an empty `start` none is. A name mistyped, `--csv *.png`, the very table that lists the images. An empty file
+    With an empty `start` none does. A name mistyped, `--csv *.png`, the very table that lists the images. An empty file
     holds nothing to lose.
     """
     if not path.is_file():
         return
     try:
         with path.open("rb") as file:
-            found = file.read(len(start) or 1)
+            found = file.read((len(start) or 1) if isinstance(start, bytes) else _HEAD)
     except OSError:
         return  # whoever writes there says why it cannot be done
-    if not start.startswith(found):
+    if not (start.startswith(found) if isinstance(start, bytes) else start.match(found) or not found):
         expected, do = "a new file, or earlier results of this kind", "It would have been replaced: name another."
         raise UserError(problem(repr(str(path)), expected=expected, came="another file", do=do))
 

@@ -19,7 +19,7 @@ _LAID = {
     "turned": "It turns each image about its middle until it lies as the good ones did, and what it found back. ",
     "moved": "It moves each image until it lies where the good ones did, and what it found back. ",
 }
-_UNSEEN = "What leaves the picture by it is not judged: it is shown as hot as the nearest place that stays. "
+_UNSEEN = "What leaves the picture by it is shown, and counts, as the nearest place that stays. "
 _POOLS = {
     "sum": "the sum of the heat map",
     "max": "the hottest point of the heat map",
