@@ -170,8 +170,8 @@ No epoch, sign or threshold is chosen on test images. Some choices are not quite
 - That images are turned upright, and not trained on in quarter turns, was seen on the real defects of transistors that
   we had turned, beside the selection set; that they are moved into place, on those of transistors that we had moved.
   When they are is told by good images alone, but the limit was set with the data of all tables in sight. That what is
-  out of sight is told as the nearest place in sight follows the selection sets, but the test figures of both ways, of
-  `fast` with seed 0, had been seen.
+  out of sight is told as the nearest place in sight follows the selection sets, but the test figures of this and of
+  other ways, of `fast` with seed 0, had been seen.
 - Turned images are not among the made defects: dropped after one training that had them was scored on the test images
   of digit 8.
 
