@@ -527,10 +527,8 @@ def test_the_plan_says_that_images_are_laid(name: str, told: str, by: str) -> No
     assert found == f"{told} that leave the picture are not judged, but told as the nearest that stay"
     for other in ({"score.pool": "sum"}, {"score.delta_h": 0.5}):
         found = row(preset("small", other), name, **{f"is_{name}": True})
-        assert (
-            found
-            == f"{told} that leave the picture count as the nearest that stay, so that a score depends on the {by}"
-        )
+        counted = f"count as the nearest that stay, so that a score depends on the {by}"
+        assert found == f"{told} that leave the picture {counted}"
     assert name not in plan(preset("small"), outlook(), Path("out"))
 
 

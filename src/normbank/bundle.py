@@ -64,9 +64,7 @@ def write_atomically(path: Path, content: bytes, *, through_link: bool = False) 
         if _is_special(path):
             _write_through(path, content)
             return
-        if through_link:
-            path = Path(os.path.realpath(path))
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = _in_its_folder(path, through_link)
         with _temporary(path.parent) as temporary:
             with open(temporary, "xb") as file:
                 file.write(content)
@@ -103,11 +101,15 @@ def ensure_writable(path: Path, *, through_link: bool = False) -> None:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "it is a folder")
         if not _is_special(path):
-            if through_link:
-                path = Path(os.path.realpath(path))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with _temporary(path.parent) as temporary:
+            with _temporary(_in_its_folder(path, through_link).parent) as temporary:
                 temporary.touch()
+
+
+def _in_its_folder(path: Path, through_link: bool) -> Path:
+    """What is to be written, its folder made."""
+    found = Path(os.path.realpath(path)) if through_link else path
+    found.parent.mkdir(parents=True, exist_ok=True)
+    return found
 
 
 @contextlib.contextmanager

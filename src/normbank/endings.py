@@ -56,8 +56,7 @@ class Commands(TyperGroup):
             if isinstance(error, ImportError) and not _stopped_by:  # with it, a library whose loading was interrupted
                 raise
             what_is_left = error if isinstance(error, KeyboardInterrupt) else ""
-            note(f"\nnormbank: interrupted. {what_is_left}".rstrip())
-            raise typer.Exit(_stopped_by.pop() if _stopped_by else INTERRUPTED) from None
+            raise typer.Exit(_interrupted(str(what_is_left))) from None
         except Exception as error:
             if not _is_out_of_memory(error):
                 raise
@@ -93,8 +92,13 @@ def run_to_its_end(command: Callable[[], object]) -> NoReturn:
         pass
     else:
         sys.exit(0)
-    note("\nnormbank: interrupted.")
-    sys.exit(_stopped_by.pop() if _stopped_by else INTERRUPTED)
+    sys.exit(_interrupted())
+
+
+def _interrupted(what_is_left: str = "") -> int:
+    """Tell it; the exit code, by the signal that came."""
+    note(f"\nnormbank: interrupted. {what_is_left}".rstrip())
+    return _stopped_by.pop() if _stopped_by else INTERRUPTED
 
 
 def _fail(message: str) -> NoReturn:
