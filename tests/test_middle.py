@@ -48,7 +48,7 @@ def learnt(pixels: np.ndarray) -> Middle:
 def test_middles_are_found_to_half_a_step():
     pixels, moves = arrows()
     middle = learnt(pixels)
-    off = middle.moves_of(planes(pixels)).numpy() - moves
+    off = middle.nearest(planes(pixels), 1)[0].numpy() - moves
     assert np.median(np.hypot(*off.T)) <= middle.step * middle.width / math.sqrt(2)
     assert np.median(np.hypot(*off.T)) < np.median(np.hypot(*moves.T)) / 2
 
@@ -95,7 +95,7 @@ def test_light_is_no_part_of_the_waves():
 
 def test_nothing_to_choose_by_moves_nothing():
     plain = np.full((3, SIZE, SIZE, 1), 90, np.uint8)
-    assert learnt(plain).moves_of(planes(plain)).tolist() == [[0, 0]] * 3
+    assert learnt(plain).nearest(planes(plain), 1).tolist() == [[[0, 0]] * 3]
 
 
 def test_a_ring_has_its_mean_square():

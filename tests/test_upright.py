@@ -51,6 +51,10 @@ def learnt(pixels: np.ndarray) -> Upright:
     return upright
 
 
+def angles_of(upright: Upright, images: torch.Tensor) -> torch.Tensor:
+    return upright.angles_of(upright.cells_of(images))
+
+
 def apart(one: np.ndarray, other: float) -> np.ndarray:
     """The angle between, 0 to pi."""
     return abs((one - other + math.pi) % (2 * math.pi) - math.pi)
@@ -59,7 +63,7 @@ def apart(one: np.ndarray, other: float) -> np.ndarray:
 @pytest.mark.parametrize("size", [32, 37, 48, 74, 96, 100])
 def test_each_image_is_turned_by_its_own_angle(size):
     pixels, angles = arrows(size=size)
-    turns = learnt(pixels).angles_of(planes(pixels)).numpy() * 2 * math.pi / ANGLES
+    turns = angles_of(learnt(pixels), planes(pixels)).numpy() * 2 * math.pi / ANGLES
     common = np.angle(np.exp(1j * (angles - turns)).mean())  # where all of them point afterwards
     assert apart(angles - turns, common).max() < math.radians(4)
 
@@ -67,7 +71,7 @@ def test_each_image_is_turned_by_its_own_angle(size):
 def test_turned_images_lie_alike():
     pixels, _ = arrows()
     upright = learnt(pixels)
-    turned = upright.turn(planes(pixels), upright.angles_of(planes(pixels)))
+    turned = upright.turn(planes(pixels), angles_of(upright, planes(pixels)))
     assert planes(pixels).std(dim=0).mean() > 3 * turned.std(dim=0).mean()
 
 
@@ -85,14 +89,14 @@ def test_the_best_angle_is_that_of_the_slow_search():
     """Against every angle tried one by one on the rings themselves."""
     pixels, _ = arrows()
     upright = learnt(pixels)
-    rings = upright.rings_of(planes(pixels))
+    rings = upright.rings_of(upright.cells_of(planes(pixels)))
     common = torch.zeros(rings.shape[1], ANGLES, dtype=torch.float64)
     turns = 2 * math.pi * torch.arange(ANGLES, dtype=torch.float64) / ANGLES
     for wave in range(1, upright.common.shape[2] + 1):
         cosines, sines = upright.common[:, :, wave - 1].double()
         common += cosines[:, None] * torch.cos(wave * turns) + sines[:, None] * torch.sin(wave * turns)
     radii = torch.arange(upright.rings).double() + 0.5
-    for ring, found in zip(rings, upright.angles_of(planes(pixels)), strict=True):
+    for ring, found in zip(rings, angles_of(upright, planes(pixels)), strict=True):
         fits = [float((ring.roll(-turn, dims=1) * common * radii[:, None]).sum()) for turn in range(ANGLES)]
         assert int(np.argmax(fits)) == int(found)
 
@@ -105,7 +109,7 @@ def test_of_angles_that_are_level_the_first_is_taken(kind):
     image = planes((200 * (across & down if kind == "square" else across | down)).astype(np.uint8)[None, ..., None])
     upright = Upright(1, SIZE)
     upright.learn(image)
-    alone, beside = upright.angles_of(image), upright.angles_of(torch.cat([planes(arrows()[0]), image]))
+    alone, beside = angles_of(upright, image), angles_of(upright, torch.cat([planes(arrows()[0]), image]))
     assert int(alone) == int(beside[-1]) < ANGLES // 4
 
 
@@ -113,7 +117,7 @@ def test_rings_by_hand():
     """Two by two cells have one ring, through no cell's middle: at 45 degrees it is nearest to the lower right."""
     upright = Upright(1, 2)
     image = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
-    (ring,) = upright.rings_of(image)[0].tolist()
+    (ring,) = upright.rings_of(upright.cells_of(image))[0].tolist()
     assert ring[0] == pytest.approx(3)  # (0.5, 0): half of 2 and half of 4
     assert ring[ANGLES // 4] == pytest.approx(3.5)  # (0, 0.5), downwards: half of 3 and half of 4
     assert ring[ANGLES // 2] == pytest.approx(2)
@@ -194,7 +198,7 @@ def test_it_is_kept_with_the_weights():
     pixels, _ = arrows()
     one, other = learnt(pixels), Upright(1, SIZE)
     other.load_state_dict(one.state_dict())
-    assert torch.equal(one.angles_of(planes(pixels)), other.angles_of(planes(pixels)))
+    assert torch.equal(angles_of(one, planes(pixels)), angles_of(other, planes(pixels)))
     other.load_state_dict(Upright(1, SIZE).state_dict())
     assert not other.is_used
 

@@ -75,10 +75,19 @@ class Middle(Learnt):
             found.append((float(apart.amin(dim=(1, 2)).mean()), common))
         self.common = min(found, key=lambda one: one[0])[1].float()
 
-    def moves_of(self, images: Tensor) -> Tensor:
-        """By how many pixels, down and right, what images [N, C, S, S] show at each place is sought: [N, 2], whole."""
+    def nearest(self, images: Tensor, count: int) -> Tensor:
+        """By how many pixels, down and right, what images [N, C, S, S] show at each place is sought: whole.
+
+        [count, N, 2], the likeliest moves first.
+        """
         apart, _ = self._apart(self._waves(images), self.common)
-        return shortest_of_least(apart, self.nearest_first) * self.step * self.width
+        found: list[Tensor] = []
+        for _ in range(count):
+            if found:
+                taken = self._place(found[-1])[:, None]
+                apart = apart.flatten(1).scatter(1, taken, math.inf).reshape(apart.shape)
+            found.append(shortest_of_least(apart, self.nearest_first))
+        return torch.stack(found) * self.step * self.width
 
     def _waves(self, images: Tensor) -> Tensor:
         """Of the rings about each middle, less the mean of them all: 64 bits [2, N, C, RINGS, middles, 1 + WAVES]."""

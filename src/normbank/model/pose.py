@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
-from .cells import moved, moved_back
+from .cells import LEVEL, moved, moved_back
 from .middle import Middle
 from .steady import Steady
 from .upright import Upright
+
+TRIED, AGAIN = 4, 2  # middles; how often the one that fits best is corrected
 
 
 class How(NamedTuple):
@@ -41,15 +44,33 @@ class Pose(NamedTuple):
         """Images [N, C, S, S] as the good ones lie, and how they got there."""
         first = angles = moves = None
         if self.middle is not None and self.middle.is_used:
-            first = self.middle.moves_of(images)
+            first = self._first(self.middle, images)
             images = moved(images, first)
         if self.upright is not None and self.upright.is_used:
-            angles = self.upright.angles_of(images)
+            angles = self.upright.angles_of(self.upright.cells_of(images))
             images = self.upright.turn(images, angles)
         if self.steady is not None and self.steady.is_used:
-            moves = self.steady.moves_of(images)
+            moves = self.steady.moves_of(self.steady.cells_of(images))
             images = moved(images, moves)
         return images, How(first, angles, moves)
+
+    def _first(self, middle: Middle, images: Tensor) -> Tensor:
+        """By how many pixels [N, 2] images are moved before anything else.
+
+        The rings about a middle tell little of what lies between them; the cells, laid by each of the likeliest, do.
+        What is turned about another place than the good ones were fits at a wrong angle: so where it had to be moved
+        afterwards, it is moved beforehand, and turned again.
+        """
+        upright, steady = self.upright, self.steady
+        if upright is None or steady is None or not (upright.is_used and steady.is_used):
+            return middle.nearest(images, 1)[0]
+        likeliest = middle.nearest(images, TRIED)
+        apart = [steady.least_apart(_turned(moved(images, moves), upright)[0]) for moves in likeliest.unbind()]
+        first = _of_least(likeliest, torch.stack(apart))
+        for _ in range(AGAIN):
+            cells, angles = _turned(moved(images, first), upright)
+            first = first + upright.before_turning(steady.moves_of(cells), angles)
+        return first
 
     def lay_back(self, maps: Tensor, how: How) -> Tensor:
         """Maps [N, C, S, S] of laid images as the images lay; what was out of sight is as the nearest place in it."""
@@ -60,3 +81,16 @@ class Pose(NamedTuple):
         if how.first is not None:
             maps = moved_back(maps, how.first)
         return maps
+
+
+def _turned(images: Tensor, upright: Upright) -> tuple[Tensor, Tensor]:
+    """Cells of images [N, C, S, S] turned upright, and by what angles [N]."""
+    cells = upright.cells_of(images)
+    angles = upright.angles_of(cells)
+    return upright.turn(cells, angles), angles
+
+
+def _of_least(tried: Tensor, apart: Tensor) -> Tensor:
+    """Of moves [K, N, 2] the first after which images are level with the least `apart` [K, N]: [N, 2]."""
+    first = (apart <= apart.amin(dim=0) + LEVEL).int().argmax(dim=0)
+    return tried.gather(0, first[None, :, None].expand(1, -1, 2))[0]

@@ -52,9 +52,16 @@ class Steady(Learnt):
         """Find what moved good images [N, C, S, S], have in common."""
         self.common = self._settled(torch.cat([self.cells_of(some) for some in torch.split(images, AT_ONCE)]))
 
-    def moves_of(self, images: Tensor) -> Tensor:
-        """By how many pixels, down and right, what images [N, C, S, S] show at each place is sought: [N, 2], whole."""
-        return self._pixels(self._apart(self.cells_of(images), self.common))
+    def moves_of(self, cells: Tensor) -> Tensor:
+        """By how many pixels, down and right, what images show at each place is sought: whole, [N, 2].
+
+        By their `cells_of`, [N, C, G, G].
+        """
+        return self._pixels(self._apart(cells, self.common))
+
+    def least_apart(self, cells: Tensor) -> Tensor:
+        """How far cells [N, C, G, G] are from `common` where they are least so: [N]."""
+        return self._apart(cells, self.common).amin(dim=(1, 2))
 
     def _settled(self, cells: Tensor) -> Tensor:
         """What images [N, C, G, G] have in common: moved to one of them, then to the mean of all so moved.

@@ -79,22 +79,26 @@ class Upright(Learnt):
 
     def _all_rings(self, images: Tensor) -> Tensor:
         """`rings_of` many images, a few at a time: in 64 bits they are large."""
-        return torch.cat([self.rings_of(some) for some in torch.split(images, AT_ONCE)])
+        return torch.cat([self.rings_of(self.cells_of(some)) for some in torch.split(images, AT_ONCE)])
 
-    def rings_of(self, images: Tensor) -> Tensor:
-        """Images [N, C, S, S] along rings about their middle: 64 bits [N, C * rings, ANGLES]."""
-        cells = self.cells_of(images).flatten(2)
-        seen = cells[:, :, self.places.flatten()].reshape(-1, self.channels, *self.places.shape)
+    def rings_of(self, cells: Tensor) -> Tensor:
+        """Cells [N, C, G, G] along rings about their middle: 64 bits [N, C * rings, ANGLES]."""
+        seen = cells.flatten(2)[:, :, self.places.flatten()].reshape(-1, self.channels, *self.places.shape)
         return (seen * whole(self.shares)).sum(dim=2).reshape(-1, self.channels * self.rings, ANGLES)
 
-    def angles_of(self, images: Tensor) -> Tensor:
-        """By how many of ANGLES each of images [N, C, S, S] has to be turned: [N]."""
-        rings = self.rings_of(images)
+    def angles_of(self, cells: Tensor) -> Tensor:
+        """By how many of ANGLES each of images has to be turned, by `cells_of` them [N, C, G, G]: [N]."""
+        rings = self.rings_of(cells)
         return self._best(self._waves(rings), self.common, _bright(rings))
 
     def turn(self, images: Tensor, angles: Tensor) -> Tensor:
-        """Images [N, C, S, S] turned by `angles` [N]; what comes from beyond the border is the image, mirrored."""
+        """Images, or cells, [N, C, S, S] turned by `angles` [N]; what comes from beyond the border is mirrored."""
         return _sampled(images, self.directions[angles], "reflection")
+
+    def before_turning(self, moves: Tensor, angles: Tensor) -> Tensor:
+        """Moves [N, 2], down and right, of what is turned by `angles` [N], as moves of it as it lies: whole, [N, 2]."""
+        (cosines, sines), (down, right) = self.directions[angles].double().unbind(dim=1), moves.double().unbind(dim=1)
+        return torch.stack([right * sines + down * cosines, right * cosines - down * sines], dim=1).round().long()
 
     def turn_back(self, maps: Tensor, angles: Tensor) -> Tensor:
         """What `turn` did, undone: [N, C, S, S] to the same; a corner out of sight is as the nearest place in it."""
@@ -139,4 +143,4 @@ def _sampled(images: Tensor, directions: Tensor, beyond: str) -> Tensor:
     x, y = line[None, None, :], line[None, :, None]
     grid = torch.stack([x * cosine - y * sine, x * sine + y * cosine], dim=-1)
     seen = functional.grid_sample(images.double(), grid, mode="bilinear", padding_mode=beyond, align_corners=False)
-    return seen.float()
+    return seen.to(images.dtype)
