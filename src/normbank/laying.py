@@ -25,7 +25,8 @@ from .symmetry import LOOKED_AT
 from .training import torch_of_ours
 
 LIKE = 4  # a quarter of the images are the like of one
-TURNING, MOVING = 0.4, 0.6  # share of its squared distance from its like that an image keeps where it is worth it
+HELPS = 0.4  # share of its squared distance from its like that a typical image keeps where a way of laying is worth it;
+# where things keep their places more or less, one out of its place is a defect, which moving would hide (LOG.md)
 LEAST, TRIED = 3, 40  # images; of fewer than LEAST nothing is told, on TRIED at most all ways are tried
 
 
@@ -59,10 +60,10 @@ def _chosen(learner: _Learner, known: Model) -> Way:
         return chosen
     kept = learner.share_kept(learner.pose(chosen))
     for level in others:
-        shares = {way: learner.share_kept(learner.pose(way)) for way in level}
-        worth = [way for way, share in shares.items() if share <= kept * (TURNING if way.turned else MOVING)]
-        kept = min(kept, *shares.values())
-        chosen = min(worth, key=shares.__getitem__, default=chosen)
+        share, way = min((learner.share_kept(learner.pose(one)), one) for one in level)
+        if share <= HELPS * kept:
+            chosen = way
+        kept = min(kept, share)
     return chosen
 
 
