@@ -14,10 +14,11 @@ from normbank import detector as detectors
 from normbank.bundle import read_bundle
 from normbank.export import weights_of
 from normbank.fitting import fit
-from normbank.laying import lay
+from normbank.laying import _Learner, lay
+from normbank.model.cells import moved
 from normbank.model.middle import ANGLES, RINGS, STEPS, Middle
 from normbank.model.network import build
-from normbank.model.pose import Pose
+from normbank.model.pose import Pose, _of_least
 from normbank.model.upright import Upright
 
 SIZE = 64
@@ -83,6 +84,17 @@ def test_the_best_middle_is_that_of_the_slow_search():
         torch.testing.assert_close(found / found.mean(), slow / slow.mean(), rtol=1e-6, atol=1e-9)
 
 
+def test_the_likeliest_middles_come_first_and_once_each():
+    pixels, _ = arrows(5)
+    middle = learnt(pixels)
+    apart, _ = middle._apart(middle._waves(planes(pixels)), middle.common)
+    found = middle.nearest(planes(pixels), 6)
+    assert found.shape == (6, 5, 2)
+    for n, of_one in enumerate(apart):
+        places = (found[:, n] // (middle.step * middle.width) + STEPS).tolist()
+        assert [float(of_one[row, column]) for row, column in places] == sorted(of_one.flatten().tolist())[:6]
+
+
 def test_light_is_no_part_of_the_waves():
     middle = Middle(1, SIZE)
     pixels, _ = arrows(3)
@@ -144,6 +156,37 @@ def test_what_is_only_turned_or_only_moved_is_no_more_than_that():
     for pixels, expected in ((turned, (True, False)), (moved, (False, True))):
         pose, _ = lay(pixels, config)
         assert (pose.is_turned, pose.is_moved) == expected
+
+
+def test_of_several_middles_the_first_of_the_least_apart_counts_by_hand():
+    tried = torch.tensor([[[1, 1], [2, 2]], [[3, 3], [4, 4]], [[5, 5], [6, 6]]])
+    apart = torch.tensor([[0.5, 0.2], [0.3, 0.2 - 1e-12], [0.3, 0.7]], dtype=torch.float64)
+    assert _of_least(tried, apart).tolist() == [[3, 3], [2, 2]]  # level but for rounding: the likelier middle
+
+
+def test_a_move_before_turning_is_that_after_it_turned_by_hand():
+    """By a quarter: what stands 3 below in the turned picture stands 3 to the left in the picture."""
+    upright, quarter, pixels = Upright(1, SIZE), torch.tensor([60]), planes(arrows(1, reach=0)[0])
+    after = torch.tensor([[3, 0]])
+    before = upright.before_turning(after, quarter)
+    assert before.tolist() == [[0, -3]]
+    inside = (slice(None), slice(None), slice(8, -8), slice(8, -8))
+    turned_first = moved(upright.turn(pixels, quarter), after)
+    torch.testing.assert_close(upright.turn(moved(pixels, before), quarter)[inside], turned_first[inside])
+
+
+@pytest.mark.parametrize(
+    ("more", "fewer", "reach"), [((1, 2), (1, 0), 8), ((4, 0), (1, 0), 12)], ids=["corrected", "several"]
+)
+def test_several_middles_and_corrections_lay_things_closer(more, fewer, reach, monkeypatch):
+    pixels, _ = arrows(40, reach)
+    config = tiny_config(data__size=SIZE, model__steady="always", model__upright="always")
+    kept = []
+    for tried, again in (more, fewer):
+        monkeypatch.setattr("normbank.model.pose.TRIED", tried)
+        monkeypatch.setattr("normbank.model.pose.AGAIN", again)
+        kept.append(_Learner(pixels, config).share_kept(lay(pixels, config)[0]))
+    assert kept[0] < 0.8 * kept[1]
 
 
 def test_laying_back_is_laying_undone():
