@@ -91,9 +91,9 @@ def paper_oct() -> Config:
 def paper_small() -> Config:
     """The paper's method for two CPU cores: a quarter of the channels, 400 steps, a read that reads.
 
-    Source: section III with widths of a quarter. Eq. 4 as printed leaves weights that sum to a few hundredths, so the
-    read here keeps weights above 1/m as they are and divides them by their sum (docs/method.md says why). The score is
-    the paper's. A tenth of the good images, at least 20, is held out for the threshold.
+    Source: section III with widths of a quarter. Eq. 4 as printed leaves weights that sum to a few hundredths, so
+    the read here keeps weights above 1/m as they are and divides them by their sum (docs/ingredients.md says why).
+    The score is the paper's. A tenth of the good images, at least 20, is held out for the threshold.
     Expected: MVTec bottle 89 to 92 / 85 to 87 (image / pixel AUROC, %; bench/README.md).
     Time: about 5 minutes on two CPU cores with bfloat16.
     Command: normbank train mvtec_ad/bottle --out runs/bottle --preset paper-small

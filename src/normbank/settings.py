@@ -74,7 +74,7 @@ class Data(Frozen):
 
 
 class Model(Frozen):
-    """The network (paper, section III; docs/method.md)."""
+    """The network (paper, section III; docs/method.md, docs/ingredients.md)."""
 
     widths: tuple[int, ...] = Field((64, 128, 256, 512, 512), description="channels of levels 1..L (field)")
     trunk: Literal["unet", "bergmann"] = Field(
@@ -202,7 +202,7 @@ class Model(Frozen):
 
 
 class Train(Frozen):
-    """The optimisation (paper, section IV-A, and docs/method.md)."""
+    """The optimisation (paper, section IV-A, and docs/method.md, docs/ingredients.md)."""
 
     steps: int = Field(2000, ge=1, description="optimiser steps; the budget, never chosen on test images (ours)")
     batch_size: int = Field(20, ge=1, description="images a step (paper)")
@@ -274,7 +274,7 @@ class Score(Frozen):
     """From the error map to the score and the verdict (paper, section III-C)."""
 
     parts: tuple[Part, ...] = Field(
-        ("absolute",), min_length=1, description="maps that are added up (docs/method.md); absolute: Eq. 1 (paper)"
+        ("absolute",), min_length=1, description="maps that are added up (docs/ingredients.md); absolute: Eq. 1 (paper)"
     )
     weights: tuple[float, ...] = Field((1.0,), min_length=1, description="the factor of each part")
     smooth: int = Field(1, ge=1, description="side of the mean filter over the map, odd pixels; 1: none (paper)")
