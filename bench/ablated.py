@@ -35,10 +35,12 @@ LEGENDS = {
     ),
     "displaced": (
         "MVTec transistor, every image turned about its middle by an angle of its own, or moved by a way of its own, a "
-        "tenth of the side at most, or both, defects and all; borders are mirrored, and defects mirrored there have no "
-        "mask. After `python -m bench.displaced turned mvtec_ad/transistor turned/transistor`, `python -m "
-        "bench.displaced moved mvtec_ad/transistor moved/transistor` and `python -m bench.displaced moved "
-        "turned/transistor both/transistor`, `python -m bench run displaced --data .` runs what is missing. " + LEGEND
+        "tenth of the side at most, or both, defects and all; and MVTec bottle moved so, which is round. Borders are "
+        "mirrored, and defects mirrored there have no mask. After `python -m bench.displaced turned "
+        "mvtec_ad/transistor turned/transistor`, `python -m bench.displaced moved mvtec_ad/transistor "
+        "moved/transistor`, `python -m bench.displaced moved turned/transistor both/transistor` and `python -m "
+        "bench.displaced moved mvtec_ad/bottle moved_bottle/bottle`, `python -m bench run displaced --data .` runs "
+        "what is missing. " + LEGEND
     ),
     "mnist": (
         "Image AUROC in percent on the 10,000 test images, each digit as the normal one. A row changes what it names "

@@ -3,6 +3,7 @@
     python -m bench.displaced turned mvtec_ad/transistor turned/transistor
     python -m bench.displaced moved mvtec_ad/transistor moved/transistor
     python -m bench.displaced moved turned/transistor both/transistor
+    python -m bench.displaced moved mvtec_ad/bottle moved_bottle/bottle
 
 Real defects on things that lie at any angle, at any place, or both, which the data at hand lack: the table `displaced`
 is made on them (`python -m bench run displaced --data .`). Borders are mirrored; a mask ends where the image does.

@@ -33,7 +33,7 @@ COUNTS = {
     "own": 3 * 13,
     "ablation": 41 * 3,
     "textures": 8 * 3,
-    "displaced": 12,
+    "displaced": 16,
     "mnist": 21 * 10,
 }
 

@@ -156,6 +156,18 @@ def clouds() -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (24, SIZE, SIZE, 1)).astype(np.uint8)
 
 
+def test_round_things_are_moved_to_their_place_not_turned_to_one_side():
+    rows, columns = np.mgrid[:SIZE, :SIZE]
+    rng = np.random.default_rng(4)
+    places = rng.uniform(-7, 7, (30, 2)) + (SIZE - 1) / 2
+    rounds = [np.hypot(rows - y, columns - x) for y, x in places]
+    noise = rng.normal(0, 3, (30, SIZE, SIZE))
+    pixels = (50 + 90.0 * (np.stack(rounds) < 14) + noise).clip(0, 255).astype(np.uint8)[..., None]
+    pose, laid = lay(pixels, tiny_config(data__size=SIZE, model__steady="auto", model__upright="auto"))
+    assert (pose.is_moved, pose.is_turned) == (True, False)
+    assert laid.std(axis=0).mean() < pixels.std(axis=0).mean() / 2
+
+
 @pytest.mark.parametrize("pixels", [still(), clouds(), brackets(2)[0]], ids=["still", "noise", "two"])
 def test_auto_leaves_what_it_would_not_help(pixels):
     pose, left = lay(pixels, tiny_config(data__size=SIZE, model__steady="auto", model__upright="auto"))
@@ -176,7 +188,8 @@ def test_always_moves_and_none_does_not():
     ("moved", "turned", "both", "expected"),
     [
         (0.30, 0.90, 0.20, (True, False)),  # both leave more than 0.4 of what moving leaves
-        (0.30, 0.20, 0.10, (False, True)),
+        (0.23, 0.17, 0.16, (True, False)),  # round things: turning brings them to one side only
+        (0.30, 0.11, 0.10, (False, True)),
         (0.42, 0.60, 0.39, (False, False)),  # hardly better than moving, which does not help
         (0.45, 0.60, 0.15, (True, True)),
         (0.30, 0.90, 0.11, (True, True)),

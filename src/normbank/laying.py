@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cached_property
-from itertools import groupby, product
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -41,8 +41,8 @@ class Way(NamedTuple):
 def lay(pixels: Pixels, config: Config) -> tuple[Pose, Pixels]:
     """Images [N, S, S, C] as the network is to see them, and what lays others likewise (unused where they stay).
 
-    `model.steady` and `model.upright` decide: "auto" moves images, or turns them, where a typical one comes far
-    nearer to its like by it, and does both only where that is far better than the better of the two.
+    `model.steady` and `model.upright` decide: "auto" moves images where a typical one comes far nearer to its like by
+    it, turns them where that is far better than moving them, and does both where that is far better than either.
     """
     if config.model.steady == config.model.upright == "none":
         return Pose(), pixels
@@ -54,13 +54,12 @@ def lay(pixels: Pixels, config: Config) -> tuple[Pose, Pixels]:
 
 def _chosen(learner: _Learner, known: Model) -> Way:
     """Of the ways that are asked for the one that does least, but where another that does more is worth it."""
-    least, *others = [[*level] for _, level in groupby(_ways(known), key=sum)]
-    (chosen,) = least
+    chosen, *others = _ways(known)
     if not others or len(learner.pixels) < LEAST:
         return chosen
     kept = learner.share_kept(learner.pose(chosen))
-    for level in others:
-        share, way = min((learner.share_kept(learner.pose(one)), one) for one in level)
+    for way in others:
+        share = learner.share_kept(learner.pose(way))
         if share <= HELPS * kept:
             chosen = way
         kept = min(kept, share)
@@ -68,9 +67,12 @@ def _chosen(learner: _Learner, known: Model) -> Way:
 
 
 def _ways(known: Model) -> list[Way]:
-    """Those that `model.steady` and `model.upright` leave open, what does least first."""
+    """Those that `model.steady` and `model.upright` leave open, what does least first.
+
+    Moving is less than turning, which brings what is round to one side where moving brings it to its place.
+    """
     may = {"none": (False,), "auto": (False, True), "always": (True,)}
-    return sorted((Way(*one) for one in product(may[known.steady], may[known.upright])), key=sum)
+    return [Way(moved, turned) for turned, moved in product(may[known.upright], may[known.steady])]
 
 
 class _Learner:
