@@ -136,6 +136,7 @@ LAID = {
     "turned": "at any angle, which it turns upright itself",
     "moved": "that lie at any place",
     "both": "that lie at any angle and place",
+    "moved_bottle": "and on bottles that lie at any place",
 }
 
 
@@ -144,7 +145,7 @@ def test_findings_say_what_turned_and_moved_things_gave():
     lines = all_lines("displaced", "paper", stored)
     told = re.findall(r"(\d+\.\d / \d+\.\d / \d+\.\d)\s+`([^`]+)`", section("Things that lie at any angle or place"))
     readme = " ".join((REPO / "README.md").read_text(encoding="utf-8").split())
-    assert len(told) == len(lines) == 12
+    assert len(told) == len(lines) == 16
     for line in lines:
         assert len(line.stored) == 3
         values = " / ".join(f"{100 * mean(list(line.by_seed(one).values())):.1f}" for one in THREE)
@@ -159,8 +160,12 @@ def test_findings_and_readme_say_what_the_peer_has_there():
     readme = " ".join((REPO / "README.md").read_text(encoding="utf-8").split())
     brick, gravel, grass = (has[texture] for texture in TEXTURES)
     assert f"where PaDiM at 128 pixels has {brick}, {gravel} and {grass};" in readme
-    assert f"where PaDiM has {has['turned']}, {has['moved']} and {has['both']}:" in readme
-    told = f"has {has['turned']} turned, {has['moved']} moved and {has['both']} turned and moved at 128 pixels"
+    assert f"where PaDiM has {has['turned']}, {has['moved']} and {has['both']}, and" in readme
+    assert f"where it has {has['moved_bottle']}:" in readme
+    told = (
+        f"has {has['turned']} turned, {has['moved']} moved and {has['both']} turned and moved at 128 pixels, "
+        f"{has['moved_bottle']} on moved bottles"
+    )
     assert told in " ".join(section("Things that lie at any angle or place").split())
 
 

@@ -15,10 +15,10 @@ from normbank.bundle import read_bundle
 from normbank.export import weights_of
 from normbank.fitting import fit
 from normbank.laying import _Learner, lay
-from normbank.model.cells import moved
+from normbank.model.cells import first_of_least, moved
 from normbank.model.middle import ANGLES, RINGS, STEPS, Middle
 from normbank.model.network import build
-from normbank.model.pose import Pose, _of_least
+from normbank.model.pose import Pose
 from normbank.model.upright import Upright
 
 SIZE = 64
@@ -49,7 +49,7 @@ def learnt(pixels: np.ndarray) -> Middle:
 def test_middles_are_found_to_half_a_step():
     pixels, moves = arrows()
     middle = learnt(pixels)
-    off = middle.nearest(planes(pixels), 1)[0].numpy() - moves
+    off = middle.moves_of(planes(pixels)).numpy() - moves
     assert np.median(np.hypot(*off.T)) <= middle.step * middle.width / math.sqrt(2)
     assert np.median(np.hypot(*off.T)) < np.median(np.hypot(*moves.T)) / 2
 
@@ -84,15 +84,13 @@ def test_the_best_middle_is_that_of_the_slow_search():
         torch.testing.assert_close(found / found.mean(), slow / slow.mean(), rtol=1e-6, atol=1e-9)
 
 
-def test_the_likeliest_middles_come_first_and_once_each():
-    pixels, _ = arrows(5)
-    middle = learnt(pixels)
-    apart, _ = middle._apart(middle._waves(planes(pixels)), middle.common)
-    found = middle.nearest(planes(pixels), 6)
-    assert found.shape == (6, 5, 2)
-    for n, of_one in enumerate(apart):
-        places = (found[:, n] // (middle.step * middle.width) + STEPS).tolist()
-        assert [float(of_one[row, column]) for row, column in places] == sorted(of_one.flatten().tolist())[:6]
+def test_all_middles_are_tried_the_shortest_moves_first():
+    middle = Middle(1, SIZE)
+    found = middle.all_moves().tolist()
+    reach = range(-STEPS * middle.step, STEPS * middle.step + 1, middle.step)
+    assert sorted(found) == [[down, right] for down in reach for right in reach]
+    lengths = [math.hypot(*move) for move in found]
+    assert lengths == sorted(lengths)
 
 
 def test_light_is_no_part_of_the_waves():
@@ -107,7 +105,7 @@ def test_light_is_no_part_of_the_waves():
 
 def test_nothing_to_choose_by_moves_nothing():
     plain = np.full((3, SIZE, SIZE, 1), 90, np.uint8)
-    assert learnt(plain).nearest(planes(plain), 1).tolist() == [[[0, 0]] * 3]
+    assert learnt(plain).moves_of(planes(plain)).tolist() == [[0, 0]] * 3
 
 
 def test_a_ring_has_its_mean_square():
@@ -158,10 +156,9 @@ def test_what_is_only_turned_or_only_moved_is_no_more_than_that():
         assert (pose.is_turned, pose.is_moved) == expected
 
 
-def test_of_several_middles_the_first_of_the_least_apart_counts_by_hand():
-    tried = torch.tensor([[[1, 1], [2, 2]], [[3, 3], [4, 4]], [[5, 5], [6, 6]]])
+def test_of_places_that_are_level_the_first_is_the_least_by_hand():
     apart = torch.tensor([[0.5, 0.2], [0.3, 0.2 - 1e-12], [0.3, 0.7]], dtype=torch.float64)
-    assert _of_least(tried, apart).tolist() == [[3, 3], [2, 2]]  # level but for rounding: the likelier middle
+    assert first_of_least(apart).tolist() == [1, 0]
 
 
 def test_a_move_before_turning_is_that_after_it_turned_by_hand():
@@ -175,18 +172,24 @@ def test_a_move_before_turning_is_that_after_it_turned_by_hand():
     torch.testing.assert_close(upright.turn(moved(pixels, before), quarter)[inside], turned_first[inside])
 
 
-@pytest.mark.parametrize(
-    ("more", "fewer", "reach"), [((1, 2), (1, 0), 8), ((4, 0), (1, 0), 12)], ids=["corrected", "several"]
-)
-def test_several_middles_and_corrections_lay_things_closer(more, fewer, reach, monkeypatch):
-    pixels, _ = arrows(40, reach)
+def kept_by_laying(pixels: np.ndarray) -> float:
     config = tiny_config(data__size=SIZE, model__steady="always", model__upright="always")
-    kept = []
-    for tried, again in (more, fewer):
-        monkeypatch.setattr("normbank.model.pose.TRIED", tried)
-        monkeypatch.setattr("normbank.model.pose.AGAIN", again)
-        kept.append(_Learner(pixels, config).share_kept(lay(pixels, config)[0]))
-    assert kept[0] < 0.8 * kept[1]
+    return _Learner(pixels, config).share_kept(lay(pixels, config)[0])
+
+
+def test_correcting_the_middle_lays_things_closer(monkeypatch):
+    pixels, _ = arrows(40)
+    corrected = kept_by_laying(pixels)
+    monkeypatch.setattr("normbank.model.pose.CORRECTED", 0)
+    assert corrected < 0.9 * kept_by_laying(pixels)
+
+
+def test_every_middle_is_tried_since_rings_may_mislead(monkeypatch):
+    monkeypatch.setattr("normbank.model.pose.CORRECTED", 0)
+    pixels, _ = arrows(40, reach=12)
+    every = kept_by_laying(pixels)
+    monkeypatch.setattr(Pose, "_first", lambda self, middle, images: middle.moves_of(images))
+    assert every < 0.8 * kept_by_laying(pixels)
 
 
 def test_laying_back_is_laying_undone():
@@ -232,8 +235,8 @@ def test_a_detector_finds_a_defect_where_it_is_anyhow(model):
     plain, found = detector.predict(good), detector.predict(spoilt)
     assert min(one.score for one in found) > max(one.score for one in plain)
     for one, spot in zip(found, spots, strict=True):
-        hottest = np.unravel_index(one.anomaly_map.argmax(), one.anomaly_map.shape)
-        assert np.hypot(*np.subtract(hottest, spot)) < 8  # two cells
+        assert one.anomaly_map[spot] > 0.95 * one.anomaly_map.max()  # it is broad, and flat where it is high
+        assert np.quantile(one.anomaly_map, 0.25) < 0.6 * one.anomaly_map.max()
 
 
 @pytest.mark.parametrize("value", [0, 1, 77, 255])

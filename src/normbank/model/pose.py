@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
-from .cells import LEVEL, moved, moved_back
+from .cells import first_of_least, moved, moved_back
 from .middle import Middle
 from .steady import Steady
 from .upright import Upright
 
-TRIED, AGAIN = 4, 2  # middles; how often the one that fits best is corrected
+CORRECTED = 2  # times the middle that fits best
 
 
 class How(NamedTuple):
@@ -57,18 +56,20 @@ class Pose(NamedTuple):
     def _first(self, middle: Middle, images: Tensor) -> Tensor:
         """By how many pixels [N, 2] images are moved before anything else.
 
-        The rings about a middle tell little of what lies between them; the cells, laid by each of the likeliest, do.
-        What is turned about another place than the good ones were fits at a wrong angle: so where it had to be moved
-        afterwards, it is moved beforehand, and turned again.
+        The rings about a middle tell little of what lies between them, and a defect may mislead them: so the cells are
+        turned about every middle and compared with those of the good ones. What is turned about another place than
+        these were fits at a wrong angle: where it has to be moved afterwards, it is moved beforehand, and turned again.
         """
         upright, steady = self.upright, self.steady
         if upright is None or steady is None or not (upright.is_used and steady.is_used):
-            return middle.nearest(images, 1)[0]
-        likeliest = middle.nearest(images, TRIED)
-        apart = [steady.least_apart(_turned(moved(images, moves), upright)[0]) for moves in likeliest.unbind()]
-        first = _of_least(likeliest, torch.stack(apart))
-        for _ in range(AGAIN):
-            cells, angles = _turned(moved(images, first), upright)
+            return middle.moves_of(images)
+        tried, cells = middle.all_moves(), middle.cells_of(images)
+        every = tried[:, None].expand(-1, images.shape[0], -1).flatten(0, 1)  # each move for all images
+        each = moved(cells.repeat(len(tried), 1, 1, 1), every)
+        apart = steady.least_apart(_turned(each, upright)[0]).reshape(len(tried), -1)
+        first = tried[first_of_least(apart)] * middle.width
+        for _ in range(CORRECTED):
+            cells, angles = _turned(upright.cells_of(moved(images, first)), upright)
             first = first + upright.before_turning(steady.moves_of(cells), angles)
         return first
 
@@ -83,14 +84,7 @@ class Pose(NamedTuple):
         return maps
 
 
-def _turned(images: Tensor, upright: Upright) -> tuple[Tensor, Tensor]:
-    """Cells of images [N, C, S, S] turned upright, and by what angles [N]."""
-    cells = upright.cells_of(images)
+def _turned(cells: Tensor, upright: Upright) -> tuple[Tensor, Tensor]:
+    """Cells [N, C, G, G] turned upright, and by what angles [N]."""
     angles = upright.angles_of(cells)
     return upright.turn(cells, angles), angles
-
-
-def _of_least(tried: Tensor, apart: Tensor) -> Tensor:
-    """Of moves [K, N, 2] the first after which images are level with the least `apart` [K, N]: [N, 2]."""
-    first = (apart <= apart.amin(dim=0) + LEVEL).int().argmax(dim=0)
-    return tried.gather(0, first[None, :, None].expand(1, -1, 2))[0]
