@@ -74,11 +74,6 @@ def shortest_of_least(apart: Tensor, shortest_first: Tensor) -> Tensor:
     return torch.stack([place // moves, place % moves], dim=1) - moves // 2
 
 
-def first_of_least(apart: Tensor) -> Tensor:
-    """The first place at which each of N columns [K, N] is level with its least: [N]."""
-    return (apart <= apart.amin(dim=0) + LEVEL).int().argmax(dim=0)
-
-
 def moved(images: Tensor, moves: Tensor) -> Tensor:
     """Images [N, C, S, S], at each place what stands `moves` [N, 2], down and right, from it.
 

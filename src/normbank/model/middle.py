@@ -3,7 +3,7 @@
 What lies at any angle and any place has to be moved before it can be turned about its own middle, and turned before it
 can be laid exactly. So places are tried as middles, a sixteenth of the side apart: the one counts whose rings, turned
 by the best angle, are nearest to those that the good images have in common. In 64 bits, level places being told apart
-by one rule, as `Steady` does it. That is for learning; once `Upright` and `Steady` have learnt, `pose` asks them.
+by one rule, as `Steady` does it. It is rough, and a defect may mislead it: `pose` tries several.
 """
 
 from __future__ import annotations
@@ -77,13 +77,18 @@ class Middle(Learnt):
 
     def moves_of(self, images: Tensor) -> Tensor:
         """By how many pixels, down and right, what images [N, C, S, S] show at each place is sought: [N, 2], whole."""
-        apart, _ = self._apart(self._waves(images), self.common)
-        return shortest_of_least(apart, self.nearest_first) * self.step * self.width
+        return self.likeliest(images, 1)[0] * self.width
 
-    def all_moves(self) -> Tensor:
-        """Every such move in cells, the shortest first: [middles, 2]."""
-        side = 2 * STEPS + 1
-        return (torch.stack([self.nearest_first // side, self.nearest_first % side], dim=1) - STEPS) * self.step
+    def likeliest(self, images: Tensor, count: int) -> Tensor:
+        """The `count` likeliest of such moves, in cells, the likeliest first: [count, N, 2]."""
+        apart, _ = self._apart(self._waves(images), self.common)
+        found: list[Tensor] = []
+        for _ in range(count):
+            if found:
+                taken = self._place(found[-1])[:, None]
+                apart = apart.flatten(1).scatter(1, taken, math.inf).reshape(apart.shape)
+            found.append(shortest_of_least(apart, self.nearest_first))
+        return torch.stack(found) * self.step
 
     def _waves(self, images: Tensor) -> Tensor:
         """Of the rings about each middle, less the mean of them all: 64 bits [2, N, C, RINGS, middles, 1 + WAVES]."""

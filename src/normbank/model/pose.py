@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from .cells import first_of_least, moved, moved_back
+from .cells import LEVEL, moved, moved_back
 from .middle import Middle
 from .steady import Steady
 from .upright import Upright
 
-CORRECTED = 2  # times the middle that fits best
+TRIED, CORRECTED = 8, 2  # middles; times that the one which fits best is corrected
 
 
 class How(NamedTuple):
@@ -57,17 +57,17 @@ class Pose(NamedTuple):
         """By how many pixels [N, 2] images are moved before anything else.
 
         The rings about a middle tell little of what lies between them, and a defect may mislead them: so the cells are
-        turned about every middle and compared with those of the good ones. What is turned about another place than
-        these were fits at a wrong angle: where it has to be moved afterwards, it is moved beforehand, and turned again.
+        turned about the likeliest middles and compared with those of the good ones. What is turned about another place
+        than these were fits at a wrong angle: where it has to be moved afterwards, it is moved beforehand, and turned
+        again.
         """
         upright, steady = self.upright, self.steady
         if upright is None or steady is None or not (upright.is_used and steady.is_used):
             return middle.moves_of(images)
-        tried, cells = middle.all_moves(), middle.cells_of(images)
-        every = tried[:, None].expand(-1, images.shape[0], -1).flatten(0, 1)  # each move for all images
-        each = moved(cells.repeat(len(tried), 1, 1, 1), every)
-        apart = steady.least_apart(_turned(each, upright)[0]).reshape(len(tried), -1)
-        first = tried[first_of_least(apart)] * middle.width
+        likeliest = middle.likeliest(images, TRIED)
+        cells = moved(middle.cells_of(images).repeat(TRIED, 1, 1, 1), likeliest.flatten(0, 1))
+        apart = steady.least_apart(_turned(cells, upright)[0]).reshape(TRIED, -1)
+        first = _of_least(likeliest, apart) * middle.width
         for _ in range(CORRECTED):
             cells, angles = _turned(upright.cells_of(moved(images, first)), upright)
             first = first + upright.before_turning(steady.moves_of(cells), angles)
@@ -88,3 +88,9 @@ def _turned(cells: Tensor, upright: Upright) -> tuple[Tensor, Tensor]:
     """Cells [N, C, G, G] turned upright, and by what angles [N]."""
     angles = upright.angles_of(cells)
     return upright.turn(cells, angles), angles
+
+
+def _of_least(moves: Tensor, apart: Tensor) -> Tensor:
+    """Of moves [K, N, 2] the first after which images are level with the least `apart` [K, N]: [N, 2]."""
+    first = (apart <= apart.amin(dim=0) + LEVEL).int().argmax(dim=0)
+    return moves.gather(0, first[None, :, None].expand(1, -1, 2))[0]
