@@ -238,8 +238,8 @@ def test_a_detector_finds_a_defect_where_it_is_anyhow(model):
     plain, found = detector.predict(good), detector.predict(spoilt)
     assert min(one.score for one in found) > max(one.score for one in plain)
     for one, spot in zip(found, spots, strict=True):
-        assert one.anomaly_map[spot] > 0.95 * one.anomaly_map.max()  # it is broad, and flat where it is high
-        assert np.quantile(one.anomaly_map, 0.25) < 0.6 * one.anomaly_map.max()
+        hottest = np.unravel_index(one.anomaly_map.argmax(), one.anomaly_map.shape)
+        assert np.hypot(*np.subtract(hottest, spot)) < 8  # two cells
 
 
 @pytest.mark.parametrize("value", [0, 1, 77, 255])

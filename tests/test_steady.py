@@ -189,6 +189,7 @@ def test_always_moves_and_none_does_not():
     [
         (0.30, 0.90, 0.20, (True, False)),  # both leave more than 0.4 of what moving leaves
         (0.23, 0.17, 0.16, (True, False)),  # round things: turning brings them to one side only
+        (0.30, 0.20, 0.10, (True, False)),
         (0.30, 0.11, 0.10, (False, True)),
         (0.42, 0.60, 0.39, (False, False)),  # hardly better than moving, which does not help
         (0.45, 0.60, 0.15, (True, True)),
