@@ -23,7 +23,7 @@ LEGEND = (  # of the ingredients
     "AUROC and AUPRO in percent. image, pixel, AUPRO: on the test images. selection: by image, good images that were "
     "held out of training against made defects on them (`python -m bench.selection`); choices rest on this column, but "
     "for those that were not blind (bench/README.md lists them). shifted: by image, each test image as a whole "
-    "brighter or darker by up to 5 % of full scale. Mean and range over seeds; -: not run. A row of one seed is to be "
+    "brighter or darker by up to 5 % of full scale. Mean and range over seeds; -: not run, or not to be had (colour of one channel). A row of one seed is to be "
     "compared with that seed of `small`, which has a row of its own. seeds, trained on: in the order of the data where "
     "they differ."
 )
@@ -65,7 +65,7 @@ def side_by_side(name: str, lines: Sequence[Line]) -> str:
     header = ["row", *means, *(f"{one} {SHORT[metric]}" for one in data for metric in metrics)]
     return table(
         [*header, "seeds", "made of", "trained on"],
-        (_row(name, row, [known[one] for one in data], groups) for row, known in rows.items()),
+        (_row(name, row, _on_all(known, data), groups) for row, known in rows.items()),
     )
 
 
@@ -83,6 +83,12 @@ def _groups(rows: Sequence[Mapping[str, Line]], data: Sequence[str]) -> list[lis
     has_all = any(all(line.stored for line in row.values()) for row in rows)
     groups = [common, list(data)] if has_all and len(common) < len(data) else [common]
     return [group for group in groups if len(group) > 1]
+
+
+def _on_all(known: Mapping[str, Line], data: Sequence[str]) -> list[Line]:
+    """The lines of a row, empty on data that the row cannot have."""
+    cell = next(iter(known.values())).cell
+    return [known.get(one, Line(cell, ())) for one in data]
 
 
 def _row(name: str, row: str, lines: Sequence[Line], groups: Sequence[Sequence[str]]) -> list[str]:

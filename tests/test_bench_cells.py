@@ -31,7 +31,7 @@ COUNTS = {
     "fig9": 5 * 15,
     "tile": 9,
     "own": 3 * 13,
-    "ablation": 41 * 3,
+    "ablation": 41 * 3 - 1,  # colour is none on magnetic tile
     "textures": 8 * 3,
     "displaced": 16,
     "mnist": 21 * 10,

@@ -104,6 +104,7 @@ def test_the_table_of_ingredients_by_hand(tmp_path):
         put(tmp_path, "ablation", "small", "bottle", seed, image_AUROC=value, **more)
     put(tmp_path, "ablation", "small", "magnetic_tile", 0, image_AUROC=0.6)
     put(tmp_path, "ablation", "no jitter", "bottle", 0, image_AUROC=0.5, selection=0.75)
+    put(tmp_path, "ablation", "with colour", "bottle", 0, image_AUROC=0.5)  # on tile there is none
     page = ablated.page(runs.read_cells(tmp_path))
     header, _, *found = rows(page)
     names = ("image", "pixel", "AUPRO", "selection", "shifted")
@@ -126,7 +127,8 @@ def test_the_table_of_ingredients_by_hand(tmp_path):
     ]
     assert by_row["no jitter"][:6] == ["50.0", "50.0", "50.0", "75.0", "-", "-"]
     assert by_row["no jitter"][-3:] == ["1, 0", "`small`, train.jitter 0.0", "a processor (32-true); -"]
-    assert list(by_row) == ["small", "small, seed 0 alone", "no jitter"]
+    assert by_row["with colour"][5:11] == [*("-",) * 5, "1, 0"]
+    assert list(by_row) == ["small", "small, seed 0 alone", "no jitter", "with colour"]
     (rest,) = [line for line in page.splitlines() if line.startswith("Rows not run: ")]
     not_run = [row for row, *_ in ablation.rows() if row not in by_row]
     assert rest.removeprefix("Rows not run: ").rstrip(".").split("; ") == not_run
