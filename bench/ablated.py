@@ -23,9 +23,9 @@ LEGEND = (  # of the ingredients
     "AUROC and AUPRO in percent. image, pixel, AUPRO: on the test images. selection: by image, good images that were "
     "held out of training against made defects on them (`python -m bench.selection`); choices rest on this column, but "
     "for those that were not blind (bench/README.md lists them). shifted: by image, each test image as a whole "
-    "brighter or darker by up to 5 % of full scale. Mean and range over seeds; -: not run, or not to be had (colour of one channel). A row of one seed is to be "
-    "compared with that seed of `small`, which has a row of its own. seeds, trained on: in the order of the data where "
-    "they differ."
+    "brighter or darker by up to 5 % of full scale. Mean and range over seeds; -: not run, or not to be had (colour of "
+    "one channel). A row of one seed is to be compared with that seed of `small`, which has a row of its own. seeds, "
+    "trained on: in the order of the data where they differ."
 )
 LEGENDS = {
     "ablation": LEGEND,

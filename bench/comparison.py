@@ -1,8 +1,8 @@
-"""Our own presets beside what the paper prints and beside a peer with borrowed weights; who is ahead where."""
+"""Our own presets beside what the paper prints and beside a peer with borrowed weights, and who is ahead where."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,19 @@ from bench.paper import CATEGORIES, MNIST, PMB, printed_in, short
 from bench.peers import METRICS, Peer
 from bench.runs import Stored, current
 from bench.text import mean, percent, plain, spread, table
+from normbank.presets import PRESETS
 
 THE_PAPER = "the paper"
+ELSEWHERE = {  # data of the tables textures and displaced
+    "brick": "texture: brick",
+    "gravel": "texture: gravel",
+    "grass": "texture: grass",
+    "turned": "transistor, at any angle",
+    "moved": "transistor, at any place",
+    "both": "transistor, at any angle and place",
+    "moved_bottle": "bottle, at any place",
+}
+_SHORT = ("image_AUROC", "pixel_AUROC", "AUPRO")
 _HEADER = ["data", "method", "borrowed weights", "seeds", *(NAMES[metric] for metric in METRICS), "training"]
 
 
@@ -31,7 +42,27 @@ def readme(stored: Mapping[str, Stored], peers: Sequence[Peer]) -> str | None:
     """What stands in README.md: the presets as they are against paper and peer; None without a result of ours."""
     lines = all_lines("own", "paper", current(stored))
     found = [line for line in lines if line.stored]
-    return f"{compare(lines, peers)}\n\n{made(found)}" if found else None
+    if not found:
+        return None
+    return "\n\n".join([compare(lines, peers), made(found), *_elsewhere(current(stored), peers)])
+
+
+def _elsewhere(stored: Mapping[str, Stored], peers: Sequence[Peer]) -> Iterator[str]:
+    """A short table of the data that the paper has not, where there is a result of ours."""
+    lines = [line for name in ("textures", "displaced") for line in all_lines(name, "paper", stored)]
+    ours = [line for line in lines if line.stored and line.cell.row in PRESETS]
+    shown = [data for data in ELSEWHERE if data in {line.data for line in ours}]
+    texts = {
+        **{(line.data, f"`{line.cell.row}`"): _shortly(line.by_seed(one).values() for one in _SHORT) for line in ours},
+        **{(peer.data, peer.title): _shortly([peer.metrics[one]] for one in _SHORT) for peer in peers},
+    }
+    columns = list(dict.fromkeys(column for data, column in texts if data in shown))
+    if shown:
+        yield table(
+            ["data", *columns], ([ELSEWHERE[data], *(texts.get((data, one), "-") for one in columns)] for data in shown)
+        )
+        seeds = " or ".join(map(str, sorted({len(line.stored) for line in ours})))
+        yield f"Image AUROC / pixel AUROC / AUPRO, ours the mean of {seeds} seeds (spread: bench/README.md)."
 
 
 def compare(lines: Sequence[Line], peers: Sequence[Peer]) -> str:
@@ -42,6 +73,11 @@ def compare(lines: Sequence[Line], peers: Sequence[Peer]) -> str:
     rows = ([entry.data, f"`{entry.method}`" if entry.ours else entry.method, *entry.texts] for entry in entries)
     told = (*_ahead(entries), *_changed(lines), *costs)
     return "\n".join([table(_HEADER, rows), "", *(f"- {text}" for text in told)])
+
+
+def _shortly(metrics: Iterable[Iterable[float | None]]) -> str:
+    """The mean of each, in percent."""
+    return " / ".join(percent(None if None in (known := [*values]) else mean(known)) for values in metrics)
 
 
 def _changed(lines: Sequence[Line]) -> Iterator[str]:

@@ -226,6 +226,24 @@ def compared(tmp_path):
     return comparison.readme(runs.read_cells(tmp_path / "cells"), peers.read_peers(tmp_path / "peers"))
 
 
+def test_other_data_by_hand(tmp_path):
+    put(tmp_path / "cells", "own", "small", "bottle", 0)
+    for seed, value in ((0, 0.9), (1, 0.94)):
+        put(tmp_path / "cells", "textures", "small", "gravel", seed, image_AUROC=value, pixel_AUROC=0.8, AUPRO=None)
+    put(tmp_path / "cells", "textures", "head alone", "gravel", 0, image_AUROC=0.1)
+    put(tmp_path / "cells", "displaced", "fast", "turned", 0, image_AUROC=0.7, pixel_AUROC=0.6, AUPRO=0.55)
+    put_peer(tmp_path / "peers", "turned")
+    put_peer(tmp_path / "peers", "bottle", size=256)  # not among them
+    text = comparison.readme(runs.read_cells(tmp_path / "cells"), peers.read_peers(tmp_path / "peers"))
+    assert rows(text)[-4:] == [
+        ["data", "`small`", "`fast`", "PaDiM, 128 px"],
+        ["---", "---", "---", "---"],
+        ["texture: gravel", "92.0 / 80.0 / -", "-", "-"],
+        ["transistor, at any angle", "-", "70.0 / 60.0 / 55.0", "50.0 / 50.0 / 50.0"],
+    ]
+    assert text.endswith("Image AUROC / pixel AUROC / AUPRO, ours the mean of 1 or 2 seeds (spread: bench/README.md).")
+
+
 def test_the_comparison_by_hand(compared):
     header, _, *found = rows(compared)
     assert header == [
