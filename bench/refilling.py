@@ -23,8 +23,9 @@ def refill(config: Config, dataset: Dataset, out: Path) -> str | None:
     whose images were laid otherwise.
     """
     from normbank.export import weights_of
-    from normbank.fitting import MODEL_FILE, RUN_FILE, fill, finish, prepare
+    from normbank.fitting import MODEL_FILE, RUN_FILE, fill, finish
     from normbank.model.network import build
+    from normbank.preparing import prepare
     from normbank.rescoring import load
     from normbank.training import Trained
 

@@ -455,7 +455,7 @@ def test_train_tells_them_with_exit_code_2_before_it_asks_for_the_images(train, 
 
 def test_train_tells_an_unknown_memory_with_exit_code_2(tiny_data, tmp_path, capsys, monkeypatch):
     """Which memories there are is known where PyTorch is; no image is read for it."""
-    monkeypatch.setattr("normbank.fitting.load_all", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr("normbank.preparing.load_all", lambda *_: pytest.fail("read"))
     changes = [part for name, value in SETTINGS.items() for part in ("--set", f"{name}={value}")]
     given = ["train", str(tiny_data), "--out", str(tmp_path / "run"), *changes, "--set", "model.memory=attic"]
     monkeypatch.setattr("sys.argv", ["normbank", *given, "--preset", "paper-small"])

@@ -17,7 +17,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from tiny import SETTINGS, save, tiny_config, weave
 
-from normbank import demo, fitting, machine, timing, training
+from normbank import demo, fitting, machine, preparing, timing, training
 from normbank import detector as detectors
 from normbank.bundle import Bundle, read_bundle, write_bundle
 from normbank.calibration import Calibration
@@ -27,9 +27,10 @@ from normbank.data.samples import Dataset, Sample
 from normbank.data.splits import contents_of
 from normbank.errors import BundleError, DataError, ParityError, TrainingError, UserError
 from normbank.export import weights_of
-from normbank.fitting import CHECKPOINT_FILE, MODEL_FILE, RUN_FILE, fit, prepare
+from normbank.fitting import CHECKPOINT_FILE, MODEL_FILE, RUN_FILE, fit
 from normbank.identity import OtherRunError, images_record
 from normbank.model.network import build
+from normbank.preparing import Prepared, prepare
 from normbank.presets import preset
 
 Cheap = Callable[..., Path]
@@ -267,7 +268,7 @@ def test_advice_from_the_files_is_told_and_recorded(
 
 def test_only_some_files_are_asked_for_their_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(fitting, "stored_size", lambda path, _: asked.append(path))  # knows the size of none
+    monkeypatch.setattr(preparing, "stored_size", lambda path, _: asked.append(path))  # knows the size of none
     prepared = prepare(tiny_config(), good(tmp_path, 80))
     assert prepared.remarks == ()
     assert len(set(asked)) == len(asked) == 20
@@ -676,7 +677,7 @@ def test_replacing_that_is_refused_leaves_what_is_there(
 def test_what_another_finished_meanwhile_is_not_replaced(tmp_path: Path, cheap: Cheap) -> None:
     dataset, real = good(tmp_path / "data", 12), fitting.prepare
 
-    def slow(*arguments: Any, **more: Any) -> fitting.Prepared:
+    def slow(*arguments: Any, **more: Any) -> Prepared:
         prepared = real(*arguments, **more)
         (tmp_path / "run").mkdir()
         (tmp_path / "run" / MODEL_FILE).write_text("another's")

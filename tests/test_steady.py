@@ -15,6 +15,7 @@ from normbank.fitting import fit
 from normbank.laying import lay
 from normbank.model.cells import moved, moved_back
 from normbank.model.steady import REACH, Steady
+from normbank.preparing import prepare
 from normbank.telling import about_model
 
 SIZE = 64
@@ -263,7 +264,7 @@ def test_it_says_that_it_moves(model):
 
 def test_the_plan_tells_it_and_an_unfinished_run_shares_it(tmp_path, capsys):
     config = tiny_config(data__size=SIZE, data__held_out_min=5, model__steady="auto")
-    prepared = fitting.prepare(config, good_ones(tmp_path, brackets()[0][..., 0]))
+    prepared = prepare(config, good_ones(tmp_path, brackets()[0][..., 0]))
     assert fitting._laying(prepared.pose) == {"images moved": True}
     fitting._say_plan(config, prepared, prepared.train.pixels, tmp_path, False)
     assert "moved   each image, until it lies where the others do (auto); " in capsys.readouterr().err

@@ -15,6 +15,7 @@ from normbank.bundle import read_bundle, write_bundle
 from normbank.fitting import fit
 from normbank.laying import Way, _Learner, lay
 from normbank.model.upright import ANGLES, Upright
+from normbank.preparing import prepare
 from normbank.rescoring import rescore
 from normbank.telling import about_model
 
@@ -257,7 +258,7 @@ def test_the_plan_tells_it_and_an_unfinished_run_shares_it(tmp_path, capsys):
     pixels, _ = arrows()
     dataset = good_ones(tmp_path, pixels[..., 0])
     config = tiny_config(data__held_out_min=5, model__upright="auto")
-    prepared = fitting.prepare(config, dataset)
+    prepared = prepare(config, dataset)
     assert fitting._laying(prepared.pose) == {"images turned upright": True}
     fitting._say_plan(config, prepared, prepared.train.pixels, tmp_path, False)
     assert "turned  each image about its middle, until it lies as the others do (auto); " in capsys.readouterr().err

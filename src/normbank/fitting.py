@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -15,24 +14,22 @@ import numpy as np
 import torch
 
 from . import machine, timing
-from .advice import Outlook, advise, on_folders, plan
+from .advice import Outlook, plan
 from .bundle import ensure_writable, read_bundle, write_atomically, write_bundle
 from .calibration import Calibration
 from .config import Config
-from .data.cache import Cache, open_cache
+from .data.cache import Cache
 from .data.files import below, ensure_no_loss
-from .data.loading import Loaded, find_spec, load_all
-from .data.samples import Dataset, Sample, first_of
-from .data.splits import contents_of, evenly, hold_out
+from .data.samples import Dataset
 from .detector import BATCH, Detector
 from .errors import TrainingError, problem
 from .export import PROBED, make_bundle
 from .identity import Identity, OtherRunError, difference, identity_of, images_record, order_of
-from .images import ImageSpec, Pixels, reduced, stored_size
-from .laying import lay
+from .images import Pixels, reduced
 from .model.bank import Shares
 from .model.memories import check_name
 from .model.pose import Pose
+from .preparing import Prepared, prepare
 from .progress import Progress
 from .remembering import remember
 from .report.overlays import colour_scale
@@ -51,28 +48,7 @@ from .training import (
 MODEL_FILE, RUN_FILE, CHECKPOINT_FILE = "model.nbk", "run.json", "checkpoint.ckpt"
 UNFINISHED = b'{"unfinished": true}\n'  # run.json, from the start of --overwrite on
 RUN_START = b'{\n "created": '  # of a run.json of ours: what begins otherwise is not replaced
-FEWEST = 10
-DIM = 0.25  # largest value, of full scale, below which images use too little of their depth
-LOOKED_UP = 20  # files whose size is looked up for the advice
 MEASURED = 50  # steps left, above which it is worth measuring how long one takes
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """The images of a run: to train on, held out, the words one should read about them, and how many are for testing.
-
-    Those to train on are laid as `pose` does it; the others come as any image will come to the detector. `tested`
-    counts the good images that our split, not the user, left for testing. `copies` are the digests of those of
-    held-out images: neither trained on nor held out, and no news to a test.
-    """
-
-    spec: ImageSpec
-    train: Loaded
-    held_out: Loaded
-    remarks: tuple[str, ...]
-    tested: int
-    copies: tuple[str, ...]
-    pose: Pose
 
 
 def fit(
@@ -147,59 +123,6 @@ def _images(prepared: Prepared) -> dict[str, Any]:
     return images_record(prepared.train, prepared.held_out, prepared.copies)
 
 
-def prepare(
-    config: Config, dataset: Dataset, *, strict: bool = False, cache: Cache | None = None, quiet: bool = True
-) -> Prepared:
-    """Decode the good images and split off the held-out ones; TrainingError where there is too little to learn from."""
-    if not dataset.train:
-        raise _too_few(dataset, 0, dataset.skipped)
-    cache = cache or open_cache()
-    spec = find_spec(dataset.train, config.data)
-    if "colour" in config.score.parts and spec.channels == 1:
-        came = f"one in the images of {dataset.root}: the part is 0 everywhere"
-        do = "Leave it out of score.parts."
-        raise TrainingError(problem("score.parts: colour", expected="two channels or more", came=came, do=do))
-    with Progress("decoding", len(dataset.train), quiet=quiet) as progress:
-        loaded = load_all(dataset.train, spec, cache, progress.update)
-    cache.trim()
-    if strict and loaded.skipped:
-        path, reason = loaded.skipped[0]
-        raise TrainingError(f"{path!r}: {reason}. Remove the file, or train without --strict to skip such files.")
-    contents = contents_of(loaded.pixels)
-    _check_images(len(set(contents)), loaded, dataset)
-    chosen, kept = _hold_out(loaded, contents, config)
-    train = _part(loaded, chosen)
-    pose, pixels = lay(train.pixels, config)
-    train = replace(train, pixels=pixels)
-    advice = advise(train.pixels, config, _stored_sizes(train.samples), len(kept))
-    copies = len(contents) - len(set(contents))
-    remarks = (*_remarks(loaded, dataset, copies), *_remarks_on_use(loaded, len(chosen), len(kept)), *advice)
-    tested = sum(sample.label == 0 for sample in dataset.test) if dataset.split_is_ours else 0
-    rest = {*range(len(contents))} - {*chosen, *kept}
-    copied = tuple(loaded.digests[place] for place in sorted(rest))
-    return Prepared(spec, train, _part(loaded, kept), remarks, tested, copied, pose)
-
-
-def _hold_out(loaded: Loaded, contents: Sequence[str], config: Config) -> tuple[list[int], list[int]]:
-    """Positions to train on and to hold out. A held-out image's exact copies are in neither: it would be known."""
-    first = {content: place for place, content in reversed([*enumerate(contents)])}
-    originals = {loaded.samples[place].name: place for place in first.values()}
-    samples = [loaded.samples[place] for place in originals.values()]
-    _, kept = hold_out(samples, config.data.held_out, config.data.held_out_min, config.train.seed)
-    held_out = [originals[sample.name] for sample in kept]
-    unseen = {contents[place] for place in held_out}
-    return [place for place, content in enumerate(contents) if content not in unseen], sorted(held_out)
-
-
-def _part(loaded: Loaded, places: list[int]) -> Loaded:
-    return Loaded(
-        loaded.pixels[places],
-        tuple(loaded.samples[i] for i in places),
-        tuple(loaded.digests[i] for i in places),
-        loaded.skipped,
-    )
-
-
 def _check_target(out: Path, resume: bool, overwrite: bool) -> None:
     if resume and overwrite:
         raise TrainingError("--resume and --overwrite: expected one of them, got both. Go on, or start again.")
@@ -235,61 +158,6 @@ def _check_same_run(model: Path, identity: Identity) -> None:
             f"{str(model)!r} is finished, and was made with other settings or images ({difference(found, identity)}). "
             f"Name another --out, or start again with --overwrite."
         )
-
-
-def _check_images(different: int, loaded: Loaded, dataset: Dataset) -> None:
-    count = len(loaded.pixels)
-    if count > 1 and different == 1:
-        raise TrainingError(
-            f"{dataset.root}: all {count} good images are identical, so there is no variation to learn. "
-            f"Check that the folder holds different photographs."
-        )
-    if different < FEWEST:
-        raise _too_few(dataset, different, (*dataset.skipped, *loaded.skipped))
-
-
-def _too_few(dataset: Dataset, count: int, skipped: Sequence[tuple[str, str]]) -> TrainingError:
-    broken = f"; {len(skipped)} more could not be used{first_of(skipped)}" if skipped else ""
-    return TrainingError(
-        f"{dataset.root}: expected at least {FEWEST} different good images to learn from, got {count}{broken}. "
-        f"Add good images; a few dozen is a start, 200 is comfortable."
-    )
-
-
-def _remarks(loaded: Loaded, dataset: Dataset, copies: int) -> list[str]:
-    """What the user should know about the images, in words."""
-    found = [f"skipped {name!r}: {reason}" for name, reason in (*dataset.skipped, *loaded.skipped)]
-    found += on_folders([below(sample.name, dataset.root) for sample in dataset.train]) if dataset.pooled else []
-    if copies:
-        found.append(
-            f"{copies} of the {len(loaded.pixels)} good images are exact copies of others; "
-            f"those of held-out images are not trained on"
-        )
-    flat = [c for c in range(loaded.pixels.shape[3]) if np.ptp(loaded.pixels[..., c]) == 0]
-    if flat:
-        names = ", ".join(str(c) for c in flat)
-        found.append(
-            f"channel {names} has the same value in every pixel of every good image: it carries no information"
-        )
-    return found
-
-
-def _remarks_on_use(loaded: Loaded, chosen: int, kept: int) -> Iterator[str]:
-    if chosen < FEWEST:
-        yield f"only {chosen} images are left to train on, {kept} are held out: data.held_out_min=0 keeps fewer back"
-    largest, white = int(loaded.pixels.max()), int(np.iinfo(loaded.pixels.dtype).max)
-    if largest < DIM * white:
-        yield (
-            f"the largest value of all good images is {largest} of {white}: data of fewer bits in a wider file? "
-            f"Scaled to the full range they would be learnt better"
-        )
-
-
-def _stored_sizes(samples: Sequence[Sample]) -> list[tuple[int, int]]:
-    """(width, height) of some of the files, evenly chosen."""
-    places = evenly(len(samples), LOOKED_UP)
-    sizes = (stored_size(samples[place].path, samples[place].frame) for place in places)
-    return [size for size in sizes if size is not None]
 
 
 def _say_plan(config: Config, prepared: Prepared, seen: Pixels, out: Path, resume: bool) -> None:
