@@ -12,9 +12,10 @@ from normbank import images
 from normbank.data.cache import open_cache
 from normbank.data.loading import Loaded, load_all
 from normbank.data.samples import Dataset, Sample
+from normbank.data.splits import contents_of
 from normbank.detector import BATCH, Detector
 from normbank.errors import ImageError
-from normbank.evaluation import IMAGE_METRICS, PIXEL_METRICS, to_test
+from normbank.evaluation import IMAGE_METRICS, PIXEL_METRICS, seen_by, to_test
 from normbank.images import ImageSpec
 from normbank.metrics import over_pixels
 
@@ -61,8 +62,9 @@ def measure(
 
 def judge(detector: Detector, pixels: Array) -> tuple[Array, Array]:
     """Raw scores [N] and maps [N, S, S] of images [N, S, S, C], by the detector's graph; N at least 1."""
-    found = [detector.run(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)]
-    return np.concatenate([one.scores for one in found]), np.concatenate([one.anomaly_maps for one in found])
+    batches = (detector.run(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH))
+    scores, maps = zip(*((one.scores, one.anomaly_maps) for one in batches), strict=True)
+    return np.concatenate(scores), np.concatenate(maps)
 
 
 def under_shift(detector: Detector, dataset: Dataset, names: Sequence[str]) -> dict[str, float | None]:
@@ -70,7 +72,7 @@ def under_shift(detector: Detector, dataset: Dataset, names: Sequence[str]) -> d
 
     MetricError where one of them cannot be measured.
     """
-    loaded = without(load_all(to_test(dataset), detector.spec, open_cache()), detector.manifest["data"]["seen"])
+    loaded = without(load_all(to_test(dataset), detector.spec, open_cache()), seen_by(detector))
     scores, maps = judge(detector, shifted(loaded.pixels))
     labels = np.array([sample.label for sample in loaded.samples])
     masks = [mask_of(sample, detector.spec) for sample in loaded.samples]
@@ -78,8 +80,9 @@ def under_shift(detector: Detector, dataset: Dataset, names: Sequence[str]) -> d
 
 
 def without(loaded: Loaded, seen: Sequence[str]) -> Loaded:
-    """Those whose content is not among the `seen`, which are starts of digests."""
+    """Those whose content is not among the `seen`, which are starts of digests of files or pixels, as long all."""
     known, length = frozenset(seen), min((len(one) for one in seen), default=0)
-    places = [place for place, digest in enumerate(loaded.digests) if digest[:length] not in known]
+    each = zip(loaded.digests, contents_of(loaded.pixels), strict=True)
+    places = [place for place, both in enumerate(each) if known.isdisjoint(one[:length] for one in both)]
     samples = tuple(loaded.samples[place] for place in places)
     return Loaded(loaded.pixels[places], samples, tuple(loaded.digests[place] for place in places), loaded.skipped)

@@ -33,6 +33,7 @@ from normbank.data.cache import open_cache
 from normbank.data.loading import Loaded, find_spec, load_all
 from normbank.data.open import open_dataset
 from normbank.data.samples import Dataset
+from normbank.data.splits import contents_of
 from normbank.detector import BATCH
 from normbank.errors import DataError, UserError
 from normbank.evaluation import to_test
@@ -124,7 +125,7 @@ def _load(dataset: Dataset, spec: ImageSpec) -> tuple[Loaded, Loaded, int]:
     """Training images, test images whose content was not trained on (as in `normbank evaluate`), broken files."""
     train = load_all(dataset.train, spec, open_cache())
     test = load_all(to_test(dataset), spec, open_cache())
-    kept = without(test, train.digests)
+    kept = without(test, [*train.digests, *contents_of(train.pixels)])
     if not (train.samples and kept.samples):
         raise DataError(f"{dataset.root!r}: no image left to train or to test on. Give data with both.")
     return train, kept, len({*dataset.skipped, *train.skipped, *test.skipped})

@@ -117,6 +117,15 @@ def test_the_defects_are_those_of_the_maker() -> None:
     assert np.array_equal(pixels, images())
 
 
+def test_copies_of_an_image_in_one_batch_have_defects_of_their_own() -> None:
+    batches = restoring(images(3), batch=20, corrupt=1.0)
+    assert len({image.numpy().tobytes() for image in batches[0].inputs}) == 20
+    first = {int(place): row for row, place in reversed([*enumerate(batches.indices(0))])}
+    maker = Defects(images(3), 1)
+    for place, row in first.items():  # the first of each is what it is in any batch
+        assert np.array_equal(batches[0].masks[row, 0].numpy(), maker.make(place, 0).mask)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 1.0])
 def test_the_share_of_corrupted_images(share: float) -> None:
     batches = restoring(batch=20, corrupt=share)

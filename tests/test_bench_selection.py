@@ -15,6 +15,7 @@ from tiny import weave
 
 from normbank.bundle import read_bundle
 from normbank.data.open import open_dataset
+from normbank.data.splits import contents_of
 from normbank.defects import KINDS, VISIBLE
 from normbank.detector import Outputs, load
 from normbank.errors import DataError
@@ -178,6 +179,8 @@ def test_images_seen_in_training_are_left_out(tiny_data):
     assert kept.samples == loaded.samples[3:]
     assert (kept.pixels == loaded.pixels[3:]).all()
     assert measures.without(loaded, []).samples == loaded.samples
+    contents = [content[:16] for content in contents_of(loaded.pixels[:3])]
+    assert measures.without(loaded, contents).samples == kept.samples
 
 
 def test_a_stored_cell_holds_both(tiny_model, tiny_data, tmp_path):

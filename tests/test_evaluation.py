@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from scipy import ndimage
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 from tiny import defective, make_tiny, save, weave
 
 import normbank
-from normbank import images
+from normbank import evaluation, images
 from normbank.data.cache import Cache
 from normbank.data.open import open_dataset
 from normbank.detector import BATCH
@@ -166,6 +167,15 @@ def test_images_seen_in_training_are_left_out_whatever_their_name(detector, tiny
     assert not [one for one in found.scored if "new_" in one.sample.path]
 
 
+def test_a_picture_saved_anew_is_seen_all_the_same(detector, tiny_data, data):
+    told = PngInfo()
+    told.add_text("Comment", "saved again")
+    for number in range(3):
+        with Image.open(tiny_data / "train" / "good" / f"{number:03d}.png") as image:
+            image.save(data / "test" / "good" / f"new_{number}.png", pnginfo=told)
+    assert judged(detector, data).counts == {"good": 4, "anomalous": 6, "with_mask": 6, "left_out": 3}
+
+
 def test_labels_that_contradict_each_other_or_training_are_told(detector, tiny_data, data):
     learnt, twin = data / "test" / "spot" / "learnt.png", data / "test" / "spot" / "twin.png"
     assert learnt.parent.is_dir()
@@ -232,6 +242,17 @@ def test_without_masks_pixel_figures_are_null_with_a_reason(detector, data):
         assert found.kinds["spot"][name] is None
     assert all(found.metrics[name] is not None for name in IMAGE_METRICS)
     assert found.counts["with_mask"] == 0
+
+
+def test_maps_are_kept_only_for_pixel_figures(detector, data, monkeypatch):
+    kept = []
+    monkeypatch.setattr(evaluation, "_measure", lambda *arguments: kept.append(arguments[2].pixels))
+    judged(detector, data)
+    shutil.rmtree(data / "ground_truth" / "spot")
+    judged(detector, data)
+    shutil.rmtree(data / "ground_truth")
+    judged(detector, data)
+    assert [sum(one is not None for one in pixels) for pixels in kept] == [10, 7, 0]
 
 
 def test_a_kind_without_masks_leaves_the_others_theirs(detector, data):

@@ -139,6 +139,14 @@ def test_the_paper_s_presets_hold_out_none_and_promise_nothing(tmp_path: Path, c
     assert found.manifest["map_scale"] > 0  # heat maps have their scale from training images then
 
 
+def test_a_bank_that_knows_all_images_by_heart_gives_heat_maps_no_scale(tmp_path: Path) -> None:
+    """Their distance is next to nothing: the scale is what the parts can reach at most, which are below 1 each."""
+    own = {**SETTINGS, "model.bank": 10_000, "model.head_width": 0, "score.parts": ["bank"], "score.weights": [2.0]}
+    config = preset("small", {**own, "data.held_out": 0, "data.held_out_min": 0, "train.corrupt": 0.0})
+    model = fit(config, good(tmp_path / "data", 12), tmp_path / "run", quiet=True)
+    assert detectors.load(model).manifest["map_scale"] == 2
+
+
 def test_the_threshold_comes_from_the_held_out_images(tiny_data: Path, tiny_model: Path) -> None:
     found = detectors.load(tiny_model)
     names = found.manifest["data"]["held_out"]
@@ -162,6 +170,16 @@ def test_fewer_than_ten_images_are_refused(tmp_path: Path, cheap: Cheap, count: 
     assert str(tmp_path / "data") in str(caught.value)
     assert "Add good images" in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_too_few_says_how_many_our_own_split_took(tmp_path: Path) -> None:
+    for number in range(12):
+        save(tmp_path / "parts" / "good" / f"{number}.png", weave(number))
+    save(tmp_path / "parts" / "defect" / "0.png", weave(50))
+    config = tiny_config()
+    expected = r"got 9; 3 more are left for testing \(data\.test_share\)\. Add good images"
+    with pytest.raises(TrainingError, match=expected):
+        prepare(config, open_dataset(tmp_path / "parts", config.data))
 
 
 def test_what_could_not_be_used_is_told_where_too_few_are_left(tmp_path: Path, cheap: Cheap) -> None:

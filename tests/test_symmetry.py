@@ -47,6 +47,12 @@ def test_an_object_keeps_the_mirrors_it_has(rows, columns, wanted):
     assert found(with_object(noise(2), rows, columns)) == wanted
 
 
+def test_copies_of_images_are_no_like():
+    texture = np.repeat(noise(1), 2, axis=0)
+    assert found(texture) == found(noise(1)) == ("left-right", "up-down")
+    assert found_shifts(texture) == found_shifts(noise(1)) != ()
+
+
 def test_a_small_mark_on_one_side_is_enough():
     assert found(with_object(noise(3), (20, 24), (4, 8))) == ()
 

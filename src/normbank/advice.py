@@ -177,7 +177,8 @@ def contrast(pixels: Pixels) -> Planes:
     sides of a right angle. Brightness of the whole image cancels.
     """
     edges = np.linspace(0, pixels.shape[1], GRID + 1).astype(int)
-    sums = np.add.reduceat(np.add.reduceat(pixels.astype(np.float64), edges[:-1], axis=1), edges[:-1], axis=2)
+    rows = np.add.reduceat(pixels, edges[:-1], axis=1, dtype=np.float64)
+    sums = np.add.reduceat(rows, edges[:-1], axis=2)
     cells = sums / np.multiply.outer(np.diff(edges), np.diff(edges))[None, :, :, None]
     background = np.median(cells[:, _rim()], axis=1)[:, None, None]
     distance: Planes = np.linalg.norm(cells - background, axis=-1)

@@ -17,6 +17,8 @@ from .model.objective import Batch
 from .settings import Train
 from .symmetry import MIRRORS, SHIFTS, Mirror, mirrors, shifted, shifts
 
+APART = 40  # bits that a step does not reach
+
 
 class Light(NamedTuple):
     """A change of light of each image: values times `gains` plus `offsets`, both [B, 1, 1, 1], cut at `white`.
@@ -90,8 +92,9 @@ class Batches(Dataset[Batch]):
             return clean, masks
         shown = clean.copy()
         chosen = self._rng(step, 2).random(len(places)) < self.corrupt
+        earlier = [int((places[:row] == place).sum()) for row, place in enumerate(places)]  # of few images, copies
         for row in np.flatnonzero(chosen):
-            made = self.defects.make(int(places[row]), step)
+            made = self.defects.make(int(places[row]), step + (earlier[row] << APART))
             shown[row], masks[row, :, :, 0] = made.pixels, made.mask
         return shown, masks
 

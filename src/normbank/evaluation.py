@@ -15,6 +15,7 @@ from .data.cache import Cache, open_cache
 from .data.files import below
 from .data.loading import load_each
 from .data.samples import Dataset, Sample, Skipped, first_of
+from .data.splits import contents_of
 from .detector import BATCH, Detector
 from .errors import DataError, ImageError, MetricError
 from .images import Pixels
@@ -85,21 +86,28 @@ class Evaluation:
 
 @dataclass
 class _Gathered:
-    """Raw results, image by image, before any metric."""
+    """Raw results, image by image, before any metric.
+
+    `pixels` are the maps and masks of scored images; None of one whose pixels do not count, and of all where no
+    defective image has a mask.
+    """
 
     scored: list[Scored] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
-    maps: list[Maps] = field(default_factory=list)
-    masks: list[Masks | None] = field(default_factory=list)
+    pixels: list[tuple[Maps, Masks] | None] = field(default_factory=list)
     left_out: int = 0
     by_content: dict[str, Sample] = field(default_factory=dict)
 
-    def is_new(self, sample: Sample, digest: str, seen: frozenset[str]) -> bool:
-        """Whether training has not seen it; says where labels contradict each other, or training."""
-        first = self.by_content.setdefault(digest, sample)
+    def is_new(self, sample: Sample, image: Pixels, digest: str, seen: frozenset[str]) -> bool:
+        """Whether training has not seen it; says where labels contradict each other, or training.
+
+        A picture that was saved anew has another `digest` and the same pixels.
+        """
+        (content,) = contents_of(image[None])
+        first = self.by_content.setdefault(content, sample)
         if first.label != sample.label:
             self.tell(sample.name, f"is the same image as {first.name!r}, which has the other label")
-        if digest[:16] not in seen:
+        if seen.isdisjoint({digest[:16], content[:16]}):
             return True
         self.left_out += 1
         if sample.label:
@@ -145,6 +153,12 @@ def to_test(dataset: Dataset) -> tuple[Sample, ...]:
     return (*dataset.test, *dataset.train) if dataset.split_is_ours or not dataset.test else dataset.test
 
 
+def seen_by(detector: Detector) -> frozenset[str]:
+    """How the digests begin, of files and of pixels, of the images that it was trained on or calibrated with."""
+    known = detector.manifest["data"]
+    return frozenset([*known["seen"], *known.get("seen_pixels", ())])  # earlier versions kept the first alone
+
+
 def _gather(
     detector: Detector,
     samples: Sequence[Sample],
@@ -152,25 +166,28 @@ def _gather(
     strict: bool,
     progress: Callable[[int], None] | None,
 ) -> _Gathered:
-    found, seen = _Gathered(), frozenset(detector.manifest["data"]["seen"])
+    found, seen = _Gathered(), seen_by(detector)
+    with_pixels = any(sample.mask for sample in samples if sample.label)
     waiting: list[tuple[Sample, Pixels]] = []
     for done, (sample, result) in enumerate(load_each(samples, detector.spec, cache), start=1):
         if isinstance(result, ImageError):
             if strict:
                 raise result
             found.skipped.append(Skipped(sample.name, result.reason))
-        elif found.is_new(sample, result[1], seen):
+        elif found.is_new(sample, *result, seen):
             waiting.append((sample, result[0]))
         if len(waiting) == BATCH:
-            _score(detector, waiting, found, strict)
+            _score(detector, waiting, found, strict, with_pixels)
             waiting = []
         if progress:
             progress(done)
-    _score(detector, waiting, found, strict)
+    _score(detector, waiting, found, strict, with_pixels)
     return found
 
 
-def _score(detector: Detector, batch: list[tuple[Sample, Pixels]], found: _Gathered, strict: bool) -> None:
+def _score(
+    detector: Detector, batch: list[tuple[Sample, Pixels]], found: _Gathered, strict: bool, with_pixels: bool
+) -> None:
     if not batch:
         return
     pixels = np.stack([image for _, image in batch])
@@ -178,8 +195,8 @@ def _score(detector: Detector, batch: list[tuple[Sample, Pixels]], found: _Gathe
     for (sample, image), verdict in zip(batch, detector.judge(pixels), strict=True):
         brightness = float(image.mean(dtype=np.float64)) / white
         found.scored.append(Scored(sample, verdict.score, verdict.p_value, verdict.is_anomalous, brightness))
-        found.maps.append(verdict.anomaly_map)
-        found.masks.append(_mask(sample, detector, found, strict))
+        mask = _mask(sample, detector, found, strict)
+        found.pixels.append((verdict.anomaly_map, mask) if with_pixels and mask is not None else None)
 
 
 def _mask(sample: Sample, detector: Detector, found: _Gathered, strict: bool) -> Masks | None:
@@ -226,7 +243,8 @@ def _measure(detector: Detector, dataset: Dataset, found: _Gathered, seconds: fl
             "good": int((labels == 0).sum()),
             "anomalous": int((labels == 1).sum()),
             "with_mask": sum(
-                mask is not None and s.sample.label == 1 for s, mask in zip(found.scored, found.masks, strict=True)
+                pixels is not None and one.sample.label == 1
+                for one, pixels in zip(found.scored, found.pixels, strict=True)
             ),
             "left_out": found.left_out,
         },
@@ -259,7 +277,7 @@ def _metrics(found: _Gathered, chosen: NDArray[np.bool_]) -> tuple[dict[str, flo
 def _pixel_metrics(
     found: _Gathered, places: NDArray[Any], values: dict[str, float | None], reasons: dict[str, str]
 ) -> None:
-    known = [(found.maps[i], mask) for i in places if (mask := found.masks[i]) is not None]
+    known = [pixels for i in places if (pixels := found.pixels[i]) is not None]
     if not any(mask.any() for _, mask in known):
         values.update(dict.fromkeys(PIXEL_METRICS))
         reasons.update(dict.fromkeys(PIXEL_METRICS, "no test image has a ground-truth mask with a marked pixel"))

@@ -216,20 +216,30 @@ def finish(
 
 
 def _calibrate(detector: Detector, config: Config, prepared: Prepared) -> dict[str, Any]:
-    """The threshold from held-out normals; the colour scale of heat maps from them, or else from training images."""
+    """The threshold from held-out normals; the colour scale of heat maps from them, or else from training images.
+
+    A bank knows these by heart: with one, the scale is then what its map, whose parts are below 1, can reach at most.
+    """
     scores, peaks = _judge(detector, prepared.held_out.pixels)
-    _, other_peaks = _judge(detector, prepared.train.pixels[:100]) if not peaks else ([], [])
+    if peaks:
+        scale = colour_scale(peaks)
+    elif {"bank", "marked"} & {*config.score.parts}:
+        scale = sum(config.score.weights)
+    else:
+        scale = colour_scale(_judge(detector, prepared.train.pixels[:100])[1])
     calibration = Calibration(tuple(sorted(scores)), config.score.false_alarm_rate)
-    return {"calibration": calibration.to_dict(), "map_scale": colour_scale(peaks or other_peaks)}
+    return {"calibration": calibration.to_dict(), "map_scale": scale}
 
 
 def _judge(detector: Detector, pixels: Pixels) -> tuple[list[float], list[float]]:
     """Scores of images [N, S, S, C], and the largest value of each map, by the graph that will be used."""
-    batches = [detector.run(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)]
-    return (
-        [float(score) for batch in batches for score in batch.scores],
-        [float(one.max()) for batch in batches for one in batch.anomaly_maps],
-    )
+    scores: list[float] = []
+    peaks: list[float] = []
+    for start in range(0, len(pixels), BATCH):
+        found = detector.run(pixels[start : start + BATCH])
+        scores += found.scores.tolist()
+        peaks += found.anomaly_maps.max(axis=(1, 2)).tolist()
+    return scores, peaks
 
 
 def _record(config: Config, dataset: Dataset, prepared: Prepared, trained: Trained) -> dict[str, Any]:
@@ -242,6 +252,7 @@ def _record(config: Config, dataset: Dataset, prepared: Prepared, trained: Train
             "name": dataset.name,
             "format": dataset.format,
             **_images(prepared),
+            "seen_pixels": sorted(content[:16] for content in prepared.contents),
             "trained_on": len(prepared.train.samples),
             "held_out": [below(sample.name, dataset.root) for sample in prepared.held_out.samples],
             "skipped": [[name, reason] for name, reason in (*dataset.skipped, *prepared.train.skipped)],

@@ -31,7 +31,7 @@ class Prepared:
 
     Those to train on are laid as `pose` does it; the others come as any image will come to the detector. `tested`
     counts the good images that our split, not the user, left for testing. `copies` are the digests of those of
-    held-out images: neither trained on nor held out, and no news to a test.
+    held-out images: neither trained on nor held out, and no news to a test. `contents` are `contents_of` all images.
     """
 
     spec: ImageSpec
@@ -40,6 +40,7 @@ class Prepared:
     remarks: tuple[str, ...]
     tested: int
     copies: tuple[str, ...]
+    contents: frozenset[str]
     pose: Pose
 
 
@@ -70,10 +71,11 @@ def prepare(
     advice = advise(train.pixels, config, _stored_sizes(train.samples), len(kept))
     copies = len(contents) - len(set(contents))
     remarks = (*_remarks(loaded, dataset, copies), *_remarks_on_use(loaded, len(chosen), len(kept)), *advice)
-    tested = sum(sample.label == 0 for sample in dataset.test) if dataset.split_is_ours else 0
     rest = {*range(len(contents))} - {*chosen, *kept}
     copied = tuple(loaded.digests[place] for place in sorted(rest))
-    return Prepared(spec, train, _part(loaded, kept), remarks, tested, copied, pose)
+    return Prepared(
+        spec, train, _part(loaded, kept), remarks, _left_for_testing(dataset), copied, frozenset(contents), pose
+    )
 
 
 def _hold_out(loaded: Loaded, contents: Sequence[str], config: Config) -> tuple[list[int], list[int]]:
@@ -108,11 +110,18 @@ def _check_images(different: int, loaded: Loaded, dataset: Dataset) -> None:
 
 
 def _too_few(dataset: Dataset, count: int, skipped: Sequence[tuple[str, str]]) -> TrainingError:
-    broken = f"; {len(skipped)} more could not be used{first_of(skipped)}" if skipped else ""
+    rest = f"; {len(skipped)} more could not be used{first_of(skipped)}" if skipped else ""
+    if tested := _left_for_testing(dataset):
+        rest += f"; {tested} more are left for testing (data.test_share)"
     return TrainingError(
-        f"{dataset.root}: expected at least {FEWEST} different good images to learn from, got {count}{broken}. "
+        f"{dataset.root}: expected at least {FEWEST} different good images to learn from, got {count}{rest}. "
         f"Add good images; a few dozen is a start, 200 is comfortable."
     )
+
+
+def _left_for_testing(dataset: Dataset) -> int:
+    """Good images that our split, not the user's, left for testing."""
+    return sum(sample.label == 0 for sample in dataset.test) if dataset.split_is_ours else 0
 
 
 def _remarks(loaded: Loaded, dataset: Dataset, copies: int) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .data.splits import evenly
+from .data.splits import contents_of, evenly
 from .images import Pixels
 
 Mirror = Callable[[NDArray[Any]], NDArray[Any]]
@@ -17,6 +17,7 @@ MIRRORS: dict[str, Mirror] = {  # images [N, S, S, C]
     "up-down": lambda images: images[:, ::-1],
 }
 GRID, LOOKED_AT = 32, 200  # cells a side, images
+FEWEST = 3  # images, of fewer than which nothing is told
 FARTHER = 0.6  # share of images that a mirror takes away from the others, above which it is none of theirs
 SHIFTS = {"left-right": 2, "up-down": 1}  # axes of images [N, S, S, C]
 TRIED = (0.25, -0.25)  # of the side, shifts that are looked at
@@ -50,7 +51,7 @@ def found(pixels: Pixels) -> tuple[str, ...]:
     An image that is typical of its kind has another near it. If its mirror image is as near to one, as often as not,
     the kind does not know left from right. None for fewer than three images.
     """
-    if len(pixels) < 3:
+    if len(pixels) < FEWEST:
         return ()
     some, cells, near = _like(pixels)
     # The cells of the mirror image, not the mirrored cells: they are not of one width where they do not fit the side.
@@ -64,7 +65,7 @@ def found_shifts(pixels: Pixels) -> tuple[str, ...]:
 
     Those of a texture may, those of a thing that lies where it always lies may not. None for fewer than three images.
     """
-    if len(pixels) < 3:
+    if len(pixels) < FEWEST:
         return ()
     some, cells, near = _like(pixels)
     return tuple(name for name, axis in SHIFTS.items() if _stretch(some, axis, cells, near) <= FAR)
@@ -78,8 +79,13 @@ def _stretch(pixels: Pixels, axis: int, cells: NDArray[np.float64], near: NDArra
 
 
 def _like(pixels: Pixels) -> tuple[Pixels, NDArray[np.float64], NDArray[np.float64]]:
-    """At most LOOKED_AT of the images, evenly chosen, their cells, and how far each is from its like."""
-    some = pixels[evenly(len(pixels), LOOKED_AT)]
+    """At most LOOKED_AT of the images, evenly chosen, their cells, and how far each is from its like.
+
+    No two are copies, unless nearly all are: they would be no distance apart, and any mirrored image farther.
+    """
+    first = {content: place for place, content in reversed([*enumerate(contents_of(pixels))])}
+    places = sorted(first.values()) if len(first) >= FEWEST else range(len(pixels))
+    some = pixels[np.array(places)[evenly(len(places), LOOKED_AT)]]
     cells = _cells(some)
     return some, cells, _nearest(cells, cells)
 

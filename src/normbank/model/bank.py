@@ -68,7 +68,8 @@ class Bank(nn.Module):
             squares += seen.double().square().sum(dim=0)
             here = slice(done, done + len(images))
             numbers += [known.setdefault(_digest(image), len(known)) for image in images]
-            kept.append(seen[chosen[here]])
+            if self.places.counts:
+                kept.append(seen[chosen[here]])
             picked = torch.nonzero(cutting[here])[:, 0]
             if patches is not None and len(picked):
                 some.append(cut(seen[picked], each, generator))
