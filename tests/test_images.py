@@ -4,6 +4,7 @@ import struct
 import subprocess
 import sys
 import threading
+import tracemalloc
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -698,6 +699,26 @@ def test_a_mask_is_drawn_on_the_image_as_it_is_shown(tmp_path):
         Image.new("L", (40, 20), 255).save(tmp_path / "mask.png")
         with pytest.raises(ImageError, match="its image 20 x 40"):
             read_mask(tmp_path / "mask.png", 8, image=image)
+
+
+def test_an_image_that_no_memory_is_left_to_convert_is_told_and_the_rest_go_on(monkeypatch, tmp_path):
+    def full(pixels, *_):
+        raise MemoryError
+
+    monkeypatch.setattr(images, "_to_channels", full)
+    with pytest.raises(ImageError, match=r"array': takes more memory to convert than there is"):
+        load(np.zeros((4, 4, 3), np.uint8), ImageSpec(4, 1, 8))
+
+
+def test_colour_becomes_grey_a_few_rows_at_a_time():
+    colour = np.random.default_rng(0).integers(0, 256, (2500, 301, 3)).astype(np.uint8)
+    tracemalloc.start()
+    grey = load(colour, ImageSpec(64, 1, 8, "crop"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 12 * colour.shape[0] * colour.shape[1]  # bytes a pixel; 8 a value were 32
+    whole = np.rint(colour @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
+    assert (grey == load(whole, ImageSpec(64, 1, 8, "crop"))).all()
 
 
 def test_an_image_for_which_there_is_no_memory_is_an_image_that_cannot_be_used(monkeypatch):

@@ -195,6 +195,15 @@ def test_several_middles_are_tried_since_rings_may_mislead(monkeypatch):
     assert several < 0.8 * kept_by_laying(pixels)
 
 
+def test_nothing_is_moved_out_of_sight():
+    """Noise fits nowhere, and each correction of its middle may lead farther away."""
+    pose, _ = lay(arrows()[0], tiny_config(data__size=SIZE, model__steady="always", model__upright="always"))
+    noise = np.random.default_rng(0).integers(0, 255, (64, SIZE, SIZE, 1), np.uint8)
+    _, how = pose.lay(planes(noise))
+    assert how.first.abs().max() == SIZE // 4
+    assert how.moves.abs().max() <= SIZE // 5 + 1
+
+
 def test_laying_back_is_laying_undone():
     pixels, _ = arrows(12)
     config = tiny_config(data__size=SIZE, model__steady="always", model__upright="always")

@@ -5,6 +5,7 @@ import io
 import re
 import subprocess
 import sys
+import tracemalloc
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -155,6 +156,16 @@ def test_a_layer_is_the_overlay_with_the_defect_outlined():
     assert drawn[1, 1].tolist() == [255] * 3
     assert np.array_equal(drawn[mask], bare[mask])
     assert drawn[0, 0].tolist() == [0] * 3
+
+
+@pytest.mark.parametrize(("channels", "dtype", "most"), [(1, np.uint8, 5), (3, np.uint8, 4), (3, np.uint16, 16)])
+def test_large_images_are_shown_in_few_bytes_a_pixel(channels, dtype, most):
+    image = np.zeros((500, 400, channels), dtype)
+    tracemalloc.start()
+    overlays.to_rgb(image)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak <= most * 200_000
 
 
 def test_to_rgb_by_hand():

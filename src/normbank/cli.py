@@ -46,7 +46,7 @@ Strict = Annotated[bool, typer.Option("--strict", help="stop at the first broken
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what an earlier run left in the folder")]
 Threads = Annotated[
     int,
-    typer.Option(min=0, help="threads that judge, at most, beside two that read; 0: one a processor"),
+    typer.Option(min=0, help="threads that judge, at most (evaluate reads with two more); 0: one a processor"),
 ]
 
 

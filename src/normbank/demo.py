@@ -20,7 +20,7 @@ from .report.contents import PAGE_START, Entry, write_contents
 
 TEXTURES = ("brick", "gravel", "grass")
 ABOUT = (
-    "Three photographs from scikit-image, one detector each, trained on crops of the photograph's upper and lower "
+    "Photographs from scikit-image, one detector each, trained on crops of the photograph's upper and lower "
     "parts and tested on its middle, where defects were drawn on some of the crops."
 )
 

@@ -31,6 +31,7 @@ _PILLOWS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # of its formats: others may 
 _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _SAMPLES, _PLANAR, _FORMAT = 256, 257, 258, 262, 277, 284, 339
 _SIGNED = 2
 _SCAN = 8192  # pixels along the longer side, to which a strip is reduced whose square would fill the memory
+_ROWS = 64
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601, as Pillow's mode L
 
 
@@ -61,9 +62,12 @@ def load(source: str | Path | Pixels, spec: ImageSpec, frame: int | None = None)
     """
     name = "array" if isinstance(source, np.ndarray) else str(source)
     pixels = _checked(source, name) if isinstance(source, np.ndarray) else read(source, frame)
-    pixels = _to_channels(pixels, spec.channels, name)
-    pixels = _resize(fit_square(pixels, spec.fit), (spec.size, spec.size), Image.Resampling.BILINEAR)
-    return _to_bits(pixels, spec.bits)
+    try:
+        pixels = _to_channels(pixels, spec.channels, name)
+        pixels = _resize(fit_square(pixels, spec.fit), (spec.size, spec.size), Image.Resampling.BILINEAR)
+        return _to_bits(pixels, spec.bits)
+    except MemoryError:
+        raise ImageError(name, "takes more memory to convert than there is") from None
 
 
 def read(path: str | Path, frame: int | None = None) -> Pixels:
@@ -358,8 +362,10 @@ def _to_channels(pixels: Pixels, channels: int, name: str) -> Pixels:
     if came == 1 and channels == 3:
         return np.repeat(pixels, 3, axis=2)
     if came == 3 and channels == 1:
-        grey: Pixels = np.rint(pixels @ _LUMA).astype(pixels.dtype)
-        return grey[:, :, None]
+        grey = np.empty((*pixels.shape[:2], 1), pixels.dtype)
+        for row in range(0, len(pixels), _ROWS):  # a few at a time: the products are of eight bytes
+            grey[row : row + _ROWS, :, 0] = np.rint(pixels[row : row + _ROWS] @ _LUMA)
+        return grey
     raise ImageError(name, f"expected {channels} channels, as the model was made for, got {came}")
 
 

@@ -118,7 +118,7 @@ class Model(Frozen):
     steady: Literal["none", "auto", "always"] = Field(
         "none",
         description="each image is moved until it lies where the good ones do, by a fifth of its side at most (what is "
-        "turned, too, by two fifths), its map moved back; auto: where they lie at different places (ours)",
+        "turned, too, by less than half), its map moved back; auto: where they lie at different places (ours)",
     )
     edges: bool = Field(False, description="the network sees the image's edges, not the image (field: EdgRec)")
     head_width: int = Field(0, ge=0, description="channels of the segmentation head; 0: none (field: DRAEM)")

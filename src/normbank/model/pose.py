@@ -12,6 +12,7 @@ from .steady import Steady
 from .upright import Upright
 
 TRIED, CORRECTED = 8, 2  # middles; times that the one which fits best is corrected
+FARTHEST = 4  # a quarter of the side is the farthest that it lies from the image's, either way
 
 
 class How(NamedTuple):
@@ -68,9 +69,11 @@ class Pose(NamedTuple):
         cells = moved(middle.cells_of(images).repeat(TRIED, 1, 1, 1), likeliest.flatten(0, 1))
         apart = steady.least_apart(_turned(cells, upright)[0]).reshape(TRIED, -1)
         first = _of_least(likeliest, apart) * middle.width
+        farthest = images.shape[-1] // FARTHEST
         for _ in range(CORRECTED):
             cells, angles = _turned(upright.cells_of(moved(images, first)), upright)
             first = first + upright.before_turning(steady.moves_of(cells), angles)
+            first = first.clamp(-farthest, farthest)
         return first
 
     def lay_back(self, maps: Tensor, how: How) -> Tensor:

@@ -124,14 +124,17 @@ def to_rgb(image: Pixels) -> Rgb:
     One channel is grey; two are shown as their mean; of more than three, the first three (RGBA and RGB + infrared look
     natural). 16 bits are cut to 8 over the full range, never stretched per image.
     """
-    pixels = image[:, :, None] if image.ndim == 2 else image
+    pixels = (image[:, :, None] if image.ndim == 2 else image)[:, :, :3]
+    if pixels.shape[2] == 2:
+        pixels = pixels.mean(axis=2, keepdims=True, dtype=np.float32).astype(pixels.dtype)
     if pixels.dtype == np.uint16:
-        pixels = np.round(pixels / 257)
+        pixels = pixels.astype(np.uint32)
+        pixels += 128
+        pixels //= 257
     elif pixels.dtype != np.uint8:
         pixels = np.round(255 * np.clip(pixels, 0, 1))
-    if pixels.shape[2] < 3:
-        pixels = np.repeat(pixels.mean(axis=2, keepdims=True), 3, axis=2)
-    return pixels[:, :, :3].astype(np.uint8)
+    pixels = pixels.astype(np.uint8)
+    return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
 
 
 def resized(pixels: NDArray[Any], size: tuple[int, int], smooth: bool = True) -> NDArray[Any]:
