@@ -27,7 +27,7 @@ REDUCED = 4.0  # pixels of the original in one of the model's, along a side, abo
 ELONGATED = 1.5  # longer by shorter side, above which a remark on stretching is due
 SEEN = 2  # pixels of the model's: smaller defects vanish
 LARGEST = 512  # data.size, above which tiles are advised rather than a larger one
-LONG = 15 * 60  # seconds of training, above which the preset that takes a minute or two is named
+LONG = 15 * 60  # seconds of training, above which the preset that takes a minute is named
 
 FOLDERS = 8  # named, of those that were taken for good
 LOOKED_AT = 30  # images

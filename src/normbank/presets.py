@@ -175,11 +175,11 @@ def small() -> Config:
 
 
 def fast() -> Config:
-    """Ours in a minute or two: the bank of good images alone, beside a narrow autoencoder for the eye.
+    """Ours in a minute: the bank of good images alone, beside a narrow autoencoder for the eye.
 
     Source: docs/method.md, "Beyond the paper". The score is the bank's; the reconstruction is a sketch.
     Expected: MVTec bottle 99.7 / 98.2, transistor 98.0 / 97.0 (image / pixel AUROC, %; bench/README.md).
-    Time: 60 steps of 20 images and the bank: 69 to 106 s on one CPU core without bfloat16 and AVX-512.
+    Time: 60 steps of 4 images and the bank: half a minute or less of one CPU core.
     Command: normbank train mvtec_ad/bottle --out runs/bottle --preset fast
     """
     return Config(
@@ -198,7 +198,7 @@ def fast() -> Config:
             upright="auto",
             steady="auto",
         ),
-        train=Train(steps=60, batch_size=20, learning_rate=0.002),
+        train=Train(steps=60, batch_size=4, learning_rate=0.002),
         score=Score(parts=("bank",), smooth=5, pool="max", delta_h=0),
     )
 
