@@ -40,6 +40,22 @@ def test_too_few_held_out_by_hand():
     assert (calibration.is_anomalous(4), calibration.is_anomalous(4.1)) == (False, True)
 
 
+def test_a_score_that_stands_apart_by_hand():
+    # 10 is 5 from 5, which is 2 from the median, 3; 9 is 4 from it, no more than twice as far.
+    assert Calibration((1, 2, 3, 5, 10), 0.01).lone == (5, 3)
+    assert Calibration((1, 2, 3, 5, 9), 0.01).lone is None
+    # At 1 in 5 of nine the threshold is the second largest: the largest alone does not matter.
+    assert Calibration((1, 2, 3, 4, 5, 6, 7, 8, 90), 0.2).lone is None
+    assert Calibration((1, 2, 3, 4, 5, 6, 7, 80, 90), 0.2).lone == (7, 5)
+    assert Calibration((1, 90), 0.01).lone is Calibration((), 0.01).lone is Calibration((1, 1, 1, 2), 0.01).lone is None
+
+
+def test_hardly_any_threshold_of_good_images_stands_apart():
+    rng = np.random.default_rng(0)
+    alone = [Calibration(tuple(rng.normal(size=20)), 0.01).lone is not None for _ in range(2000)]
+    assert 0.001 < np.mean(alone) < 0.05
+
+
 def test_none_held_out():
     calibration = Calibration((), 0.01)
     assert calibration.threshold is None

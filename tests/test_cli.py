@@ -123,6 +123,44 @@ def test_info(run, tiny_model):
     assert whole == read_bundle(tiny_model).manifest
 
 
+def test_train_says_what_came_of_it_and_what_to_do_next(run, tiny_model, tiny_data, monkeypatch):
+    monkeypatch.setattr("normbank.fitting.fit", lambda *_, **__: tiny_model)
+    came = run("train", tiny_data, "--out", tiny_model.parent)
+    assert (came.code, came.out) == (0, f"{tiny_model}\n")
+    threshold, promise, following = came.err.splitlines()[-3:]
+    assert threshold.startswith("threshold  ")
+    assert threshold.endswith("from 12 held-out normals, false-alarm rate 7.69%")
+    assert promise.startswith("The 12 good images held out can promise no less than 7.69 % false alarms")
+    evaluate = f"normbank evaluate {tiny_model} {tiny_data}"
+    assert following == f"next       {evaluate} where it holds defects; normbank predict for new images"
+
+
+@pytest.fixture
+def odd_one(tiny_model, tmp_path):
+    """A detector whose threshold one image set alone."""
+    made = read_bundle(tiny_model)
+    scores = [1.0] * 5 + [1.1] * 5 + [1.2, 9.0]
+    data = {**made.manifest["data"], "held_out_scores": scores[::-1]}
+    known = {**made.manifest["calibration"], "scores": scores}
+    write_bundle(
+        tmp_path / "odd.nbk", Bundle({**made.manifest, "calibration": known, "data": data}, made.weights, made.graph)
+    )
+    return tmp_path / "odd.nbk", data["held_out"][0]
+
+
+def test_an_image_that_sets_the_threshold_alone_is_named(run, odd_one, tiny_data, tiny_model, tmp_path):
+    model, name = odd_one
+    told = (
+        f"The threshold is the score of {name!r}, which stands apart: 9, where the next of the 12 held-out images has "
+        "1.2 and their median 1.1. Look at it: defects that score less are not found. If it is no good image, train "
+        "again without it."
+    )
+    assert f"           {told}" in run("info", model).out.splitlines()
+    assert told in run("evaluate", model, tiny_data, "--report", tmp_path / "report").out.splitlines()
+    assert "which stands apart: 9, where the next" in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    assert "stands apart" not in run("info", tiny_model).out
+
+
 def test_export(run, tiny_model, tmp_path):
     came = run("export", tiny_model, "--out", tmp_path / "new" / "deploy")
     files = [tmp_path / "new" / "deploy" / name for name in ("model.onnx", "manifest.json")]
@@ -885,9 +923,11 @@ def test_a_bar_comes_with_the_first_step():
         ("cuda", ("--preset", "fast"), "fast"),
     ],
 )
-def test_the_default_preset_is_the_one_for_the_machine(run, images, tmp_path, monkeypatch, accelerator, asked, wanted):
+def test_the_default_preset_is_the_one_for_the_machine(
+    run, images, tmp_path, tiny_model, monkeypatch, accelerator, asked, wanted
+):
     begun = []
-    monkeypatch.setattr("normbank.fitting.fit", lambda config, *_, **__: begun.append(config) or tmp_path)
+    monkeypatch.setattr("normbank.fitting.fit", lambda config, *_, **__: begun.append(config) or tiny_model)
     monkeypatch.setattr(
         "normbank.training.accelerator_of", lambda known: accelerator if known.device == "auto" else known.device
     )

@@ -147,6 +147,24 @@ def test_a_bank_that_knows_all_images_by_heart_gives_heat_maps_no_scale(tmp_path
     assert detectors.load(model).manifest["map_scale"] == 2
 
 
+@pytest.mark.parametrize(
+    ("parts", "weights", "peak", "scale"),
+    [
+        (["bank"], [1.0], 0.4, 0.8),  # twice the peak of good images
+        (["bank"], [1.0], 0.9, 1.0),  # a map that ends at 1 has no use for colours beyond
+        (["head", "bank"], [1.0, 2.0], 1.9, 3.0),
+        (["gradient", "bank"], [1.0, 2.0], 1.9, 3.8),
+    ],
+)
+def test_no_colour_is_kept_for_what_a_map_cannot_reach(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: list[str], weights: list[float], peak: float, scale: float
+) -> None:
+    config = preset("small", {**SETTINGS, "score.parts": parts, "score.weights": weights})
+    prepared = prepare(config, good(tmp_path, 30))
+    monkeypatch.setattr(fitting, "_judge", lambda *_: ([0.5], [peak]))
+    assert fitting._calibrate(None, config, prepared) == ([0.5], pytest.approx(scale))  # type: ignore[arg-type]
+
+
 def test_the_threshold_comes_from_the_held_out_images(tiny_data: Path, tiny_model: Path) -> None:
     found = detectors.load(tiny_model)
     names = found.manifest["data"]["held_out"]
@@ -158,6 +176,7 @@ def test_the_threshold_comes_from_the_held_out_images(tiny_data: Path, tiny_mode
     assert kept["threshold"] == max(kept["scores"])
     assert found.calibration == Calibration(tuple(kept["scores"]), 0.01)
     assert found.calibration.note is not None  # 12 cannot promise 1 %
+    assert found.manifest["data"]["held_out_scores"] == pytest.approx(scores, rel=1e-6)
 
 
 # what is refused

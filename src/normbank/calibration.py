@@ -7,6 +7,7 @@ them was trained on. It is a promise over draws of the held-out images too, not 
 from __future__ import annotations
 
 import math
+import statistics
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 
 from .errors import BundleError, ConfigError, MetricError, problem
 
+LONE = 2  # of 20 good images alone one threshold in 20 to 100 stands apart by more
 ROUNDING = 1e-5  # of a score: what the images that are scored beside it may change, and ten times as much
 
 
@@ -64,6 +66,18 @@ class Calibration:
             f"The {n} good images held out can promise no less than {_percent(1 / (n + 1))} false alarms; "
             f"the threshold is the largest of their scores. {needed}"
         )
+
+    @property
+    def lone(self) -> tuple[float, float] | None:
+        """The next lower score and the median, where the threshold is a score that stands apart from these; else None.
+
+        That is where it is farther from the next than LONE times as far as that is from the median.
+        """
+        if self.threshold is None or len(self.scores) < 3:
+            return None
+        lower = self.scores[: len(self.scores) - max(self._allowed, 1)]
+        following, median = lower[-1] if lower else self.threshold, statistics.median(self.scores)
+        return (following, median) if self.threshold - following > LONE * (following - median) > 0 else None
 
     def p_value(self, score: float) -> float | None:
         """(1 + held-out scores >= `score`) / (n + 1), in (0, 1]; None without scores. MetricError if not finite.

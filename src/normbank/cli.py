@@ -99,6 +99,10 @@ def train(
     note(f"{dataset.name}: {dataset.format} layout, {len(dataset.train)} files of good images for training")
     with interruptible(f"The last checkpoint, if it came to one, is in {out}; go on with --resume."):
         path = fit(config, dataset, out, resume=resume, overwrite=overwrite, strict=strict)
+    from .telling import after_training
+
+    for line in after_training(_load(path), path, data):
+        note(line)
     print(path)
 
 

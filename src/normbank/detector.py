@@ -20,6 +20,7 @@ from .bundle import Bundle, read_bundle
 from .calibration import Calibration
 from .errors import BundleError, ConfigError, ImageError, UserError, problem
 from .images import ImageSpec, Pixels
+from .progress import printable
 
 Source = str | Path | Pixels
 BATCH = 16
@@ -125,6 +126,23 @@ class Detector:
         found = [self._session.run(OUTPUTS, {"image": some}) for some in self._portions(pixels)]
         scores, maps, reconstructions = (np.concatenate(each) for each in zip(*found, strict=True))
         return Outputs(scores, maps[:, 0], reconstructions)
+
+    @property
+    def threshold_note(self) -> str | None:
+        """Which held-out image alone sets the threshold, where its score stands apart from the others; else None.
+
+        It may be no good one. Files of earlier versions do not tell which it is.
+        """
+        known, data = self.calibration, self.manifest["data"]
+        if known.lone is None or "held_out_scores" not in data:
+            return None
+        following, median = known.lone
+        name = data["held_out"][data["held_out_scores"].index(known.threshold)]
+        return (
+            f"The threshold is the score of {printable(name)!r}, which stands apart: {known.threshold:.3g}, where the "
+            f"next of the {len(known.scores)} held-out images has {following:.3g} and their median {median:.3g}. Look "
+            "at it: defects that score less are not found. If it is no good image, train again without it."
+        )
 
     @property
     def has_parts(self) -> bool:

@@ -48,6 +48,7 @@ from .training import (
 MODEL_FILE, RUN_FILE, CHECKPOINT_FILE = "model.nbk", "run.json", "checkpoint.ckpt"
 UNFINISHED = b'{"unfinished": true}\n'  # run.json, from the start of --overwrite on
 RUN_START = b'{\n "created": '  # of a run.json of ours: what begins otherwise is not replaced
+BELOW_ONE = {"bank", "head", "marked"}  # parts of a map, which are nowhere more
 MEASURED = 50  # steps left, above which it is worth measuring how long one takes
 
 
@@ -206,7 +207,10 @@ def finish(
     unknown = Calibration((), config.score.false_alarm_rate).to_dict()
     probe = np.concatenate([prepared.held_out.pixels[:PROBED], prepared.train.pixels[:PROBED]])
     bundle = make_bundle(trained.network, config, prepared.spec, {**record, "calibration": unknown}, probe)
-    bundle.manifest.update(_calibrate(Detector(bundle), config, prepared))
+    scores, scale = _calibrate(Detector(bundle), config, prepared)
+    calibration = Calibration(tuple(scores), config.score.false_alarm_rate)
+    bundle.manifest.update({"calibration": calibration.to_dict(), "map_scale": scale})
+    bundle.manifest["data"]["held_out_scores"] = scores
     path = out / MODEL_FILE
     write_bundle(path, bundle)
     run = {**bundle.manifest, "curve": trained.curve, "model_bytes": path.stat().st_size}
@@ -215,20 +219,18 @@ def finish(
     return path
 
 
-def _calibrate(detector: Detector, config: Config, prepared: Prepared) -> dict[str, Any]:
-    """The threshold from held-out normals; the colour scale of heat maps from them, or else from training images.
+def _calibrate(detector: Detector, config: Config, prepared: Prepared) -> tuple[list[float], float]:
+    """The scores of the held-out images, and the colour scale of heat maps from them, or else from training images.
 
-    A bank knows these by heart: with one, the scale is then what its map, whose parts are below 1, can reach at most.
+    A bank knows these by heart: with one, the scale is then what its map can reach at most. So it is where the held-out
+    images would have it beyond that.
     """
     scores, peaks = _judge(detector, prepared.held_out.pixels)
-    if peaks:
-        scale = colour_scale(peaks)
-    elif {"bank", "marked"} & {*config.score.parts}:
-        scale = sum(config.score.weights)
-    else:
-        scale = colour_scale(_judge(detector, prepared.train.pixels[:100])[1])
-    calibration = Calibration(tuple(sorted(scores)), config.score.false_alarm_rate)
-    return {"calibration": calibration.to_dict(), "map_scale": scale}
+    parts, most = {*config.score.parts}, sum(config.score.weights)
+    if not peaks and {"bank", "marked"} & parts:
+        return scores, most
+    scale = colour_scale(peaks or _judge(detector, prepared.train.pixels[:100])[1])
+    return scores, min(scale, most) if parts <= BELOW_ONE else scale
 
 
 def _judge(detector: Detector, pixels: Pixels) -> tuple[list[float], list[float]]:

@@ -116,8 +116,7 @@ def _cell(value: float | int | None) -> str:
 
 
 def _verdicts(found: Evaluation) -> Iterator[str]:
-    if note := found.context["calibration_note"]:
-        yield str(note)
+    yield from (found.context[name] for name in ("calibration_note", "threshold_note") if found.context[name])
     if found.threshold is None:
         return
     alarms = sum(bool(one.is_anomalous) for one in found.scored if one.sample.label == 0)

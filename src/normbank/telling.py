@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,8 +48,17 @@ def about_model(detector: Detector, path: Path) -> Iterator[str]:
     if "bank" in made:
         yield f"bank       {', '.join(f'{name} {share:.0%}' for name, share in made['bank'].items() if share)}"
     yield f"threshold  {_threshold(detector)}"
-    if known.note:
-        yield f"           {known.note}"
+    for remark in (known.note, detector.threshold_note):
+        if remark:
+            yield f"           {remark}"
+
+
+def after_training(detector: Detector, path: Path, data: Path) -> Iterator[str]:
+    """What one asks once it is there: the threshold, what it promises, and what to do next."""
+    yield f"threshold  {_threshold(detector)}"
+    yield from (remark for remark in (detector.calibration.note, detector.threshold_note) if remark)
+    command = f"normbank evaluate {shlex.quote(str(path))} {shlex.quote(str(data))}"
+    yield f"next       {printable(command)} where it holds defects; normbank predict for new images"
 
 
 def _threshold(detector: Detector) -> str:

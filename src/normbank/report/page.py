@@ -22,6 +22,7 @@ from . import plots
 from .overlays import Layer, Rgb, encode, heat, outline, overlay, resized, to_rgb, top_of_each
 from .reading import how_it_judges
 
+_NOTES = ("calibration_note", "threshold_note")  # of an evaluation's context
 SHOWN = 8  # cards a gallery
 SKIPS_SHOWN = 200
 _LARGE, _SMALL = (256, 384), (192, 256)  # long side of a picture on the page and of a part of the map, pixels
@@ -113,7 +114,7 @@ def write_report(evaluation: Evaluation, examine: Examine, out: Path | str, *, s
         title=plain(str(evaluation.context.get("data_name", "unnamed data"))),
         subtitle=_subtitle(evaluation.context),
         sentences=summary(evaluation),
-        note=plain(str(evaluation.context.get("calibration_note") or "")),
+        notes=[plain(str(note)) for name in _NOTES if (note := evaluation.context.get(name))],
         tiles=_tiles(evaluation),
         figures=_figures(evaluation),
         kinds=_kinds(evaluation),

@@ -46,6 +46,9 @@ def _sentences(told: Sequence[str]) -> str:
 
 
 def _sketch(parts: Sequence[str]) -> str:
-    """The reconstruction is shown in any case."""
-    drawn = any(part not in _KINDS or part == "latent" for part in parts)
-    return "" if drawn else " The reconstruction shows what the network expected to see; it is not what is measured."
+    """The reconstruction is shown in any case; of a network that has no part in the score it may be of any quality."""
+    if any(part not in _KINDS or part == "latent" for part in parts):
+        return ""
+    if {"head", "marked", "memory"} & {*parts}:
+        return " The reconstruction shows what the network expected to see; it is not what is measured."
+    return " The reconstruction is a sketch by a network that has no part in this, and may be far from right."
