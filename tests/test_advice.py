@@ -343,7 +343,8 @@ def test_a_size_is_advised_only_if_the_settings_take_it() -> None:
 def test_stretching_by_hand() -> None:
     assert advise(PLENTY, sized(), [(200, 400)]) == [
         "images of 200 x 400 are stretched to a square: one side shows 2.0 times less detail than the other. "
-        "data.fit=pad keeps their shape, data.fit=crop their centre alone; square tiles cut from them keep everything"
+        "Square tiles cut from them keep everything; data.fit=pad keeps their shape, at the cost of detail along the "
+        "other side, too, and data.fit=crop their centre alone"
     ]
     for fit in ("pad", "crop"):
         assert advise(PLENTY, sized(fit=fit), [(200, 400)]) == []

@@ -135,6 +135,26 @@ def test_train_says_what_came_of_it_and_what_to_do_next(run, tiny_model, tiny_da
     assert following == f"next       {evaluate} where it holds defects; normbank predict for new images"
 
 
+def test_an_interruption_before_the_first_checkpoint_says_so(run, tiny_data, tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("normbank.fitting.fit", interrupted)
+    came = run("train", tiny_data, "--out", tmp_path / "run")
+    assert (came.code, came.out) == (130, "")
+    assert came.err.endswith("normbank: interrupted. It had not come to a checkpoint.\n")
+
+
+def test_good_images_alone_have_false_alarms_and_no_figures(run, tiny_model, tmp_path):
+    for number in range(3):
+        save(tmp_path / "more" / f"{number}.png", weave(700 + number))
+    first, figures, promise, alarms = run("evaluate", tiny_model, tmp_path / "more").out.splitlines()
+    assert first.startswith("3 good, 0 anomalous")
+    assert figures == "no figures: how well good and anomalous images are told apart takes anomalous ones, too"
+    assert promise.startswith("The 12 good images held out can promise")
+    assert re.fullmatch(r"at the threshold .*: \d of 3 good raise a false alarm, 0 of 0 anomalous are found", alarms)
+
+
 @pytest.fixture
 def odd_one(tiny_model, tmp_path):
     """A detector whose threshold one image set alone."""
@@ -606,8 +626,7 @@ def test_signals_end_training_with_what_is_left(tiny_data, tmp_path):
         out, err = process.communicate(timeout=30)
         assert (process.returncode, out) == (wanted[number], ""), err
         assert err.splitlines()[-1] == (
-            f"normbank: interrupted. The last checkpoint, if it came to one, is in {tmp_path / number.name}; "
-            f"go on with --resume."
+            f"normbank: interrupted. Its last checkpoint is in {tmp_path / number.name}; go on with --resume."
         )
         assert "Traceback" not in err
         assert (tmp_path / number.name / "checkpoint.ckpt").stat().st_size > 1000

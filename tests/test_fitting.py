@@ -201,6 +201,34 @@ def test_too_few_says_how_many_our_own_split_took(tmp_path: Path) -> None:
         prepare(config, open_dataset(tmp_path / "parts", config.data))
 
 
+def test_what_is_kept_from_training_is_told_where_it_would_be_enough(tmp_path: Path) -> None:
+    for number in range(60):
+        save(tmp_path / "parts" / "good" / f"{number}.png", weave(number))
+    save(tmp_path / "parts" / "defect" / "0.png", weave(100))
+    config = tiny_config(data__held_out_min=20)
+    told = (
+        "28 images are left to train on: 20 are held out for the threshold (data.held_out_min), 12 left for testing "
+        "(data.test_share)"
+    )
+    assert told in prepare(config, open_dataset(tmp_path / "parts", config.data)).remarks
+
+
+def test_channels_that_stand_first_are_asked_about(tmp_path: Path) -> None:
+    arrays = np.random.default_rng(0).integers(0, 255, (12, 5, 40, 40)).astype(np.uint8)
+    for number, array in enumerate(arrays):
+        np.save(tmp_path / f"{number}.npy", array)
+        (tmp_path / "last").mkdir(exist_ok=True)
+        np.save(tmp_path / "last" / f"{number}.npy", array.transpose(1, 2, 0))
+    expected = (
+        "images of 40 x 5 with 40 channels: if the channels stand first, transpose the arrays to height x width x"
+    )
+    first, last = (
+        prepare(tiny_config(), of(tmp_path, sorted(folder.glob("*.npy")))) for folder in (tmp_path, tmp_path / "last")
+    )
+    assert any(remark.startswith(expected) for remark in first.remarks)
+    assert not any("channels stand first" in remark for remark in last.remarks)
+
+
 def test_what_could_not_be_used_is_told_where_too_few_are_left(tmp_path: Path, cheap: Cheap) -> None:
     dataset = good(tmp_path / "data", 8)
     for number in range(4):

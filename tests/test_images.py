@@ -537,7 +537,7 @@ def test_colour_to_grey_is_pillows_luminance():
 
 @pytest.mark.parametrize(("came", "wanted"), [(5, 3), (3, 5), (2, 1), (1, 4), (4, 3)])
 def test_other_counts_have_to_match(came, wanted):
-    with pytest.raises(ImageError, match=rf"'array': expected {wanted} channels, .*got {came}"):
+    with pytest.raises(ImageError, match=rf"'array': expected {wanted} channels?, .*got {came}"):
         load(np.zeros((8, 8, came), np.uint8), ImageSpec(8, wanted, 8))
 
 

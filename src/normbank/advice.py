@@ -129,7 +129,8 @@ def _on_shape(sizes: Sequence[Size], name: str, config: Config) -> str | None:
         return None
     return (
         f"{name} are stretched to a square: one side shows {ratio:.1f} times less detail than the other. "
-        f"data.fit=pad keeps their shape, data.fit=crop their centre alone; square tiles cut from them keep everything"
+        f"Square tiles cut from them keep everything; data.fit=pad keeps their shape, at the cost of detail along the "
+        f"other side, too, and data.fit=crop their centre alone"
     )
 
 

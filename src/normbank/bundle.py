@@ -130,7 +130,7 @@ def _failures_named(path: Path) -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise BundleError(f"{str(path)!r} cannot be written: {error.strerror or error}. Nothing was changed.") from None
+        raise BundleError(f"{str(path)!r} cannot be written: {error.strerror or error}. It is as it was.") from None
 
 
 def _is_special(path: Path) -> bool:

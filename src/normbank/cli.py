@@ -68,7 +68,7 @@ def demo(
     _prepare_for_training()
     from .demo import run_demo
 
-    with interruptible("Run the same command again: finished parts are kept."):
+    with interruptible(lambda: "Run the same command again: finished parts are kept."):
         run_demo(out, quick=quick, say=print)
 
 
@@ -94,10 +94,14 @@ def train(
     _prepare_for_training()
     if preset is None and _has_gpu(config):
         config = _config(PRESET_FOR_GPU, set_, seed)
-    from .fitting import fit
+    from .fitting import CHECKPOINT_FILE, fit
+
+    def left() -> str:
+        there = (out / CHECKPOINT_FILE).exists()
+        return f"Its last checkpoint is in {out}; go on with --resume." if there else "It had not come to a checkpoint."
 
     note(f"{dataset.name}: {dataset.format} layout, {len(dataset.train)} files of good images for training")
-    with interruptible(f"The last checkpoint, if it came to one, is in {out}; go on with --resume."):
+    with interruptible(left):
         path = fit(config, dataset, out, resume=resume, overwrite=overwrite, strict=strict)
     from .telling import after_training
 
@@ -156,7 +160,7 @@ def predict(
     stdin = _stdin(explicit=bool(paths)) if not paths or "-" in paths else None
     targets = find_targets(paths or ["-"], stdin, null=null, without=[one for one in (maps, overlays) if one])
     show = _show_broken if csv or jsonl else _show_row
-    with interruptible("What was scored so far is written."):
+    with interruptible(lambda: "What was scored so far is written."):
         tally = score_all(detector, targets, outlets, strict=strict, show=show, batch_size=batch)
     judged = "no threshold" if detector.calibration.threshold is None else f"{tally.anomalous} anomalous"
     note(f"{tally.scored} scored, {judged}, {tally.broken} could not be used")
@@ -220,7 +224,7 @@ def download(
             raise UserError("the licence above has to be accepted before anything is fetched: repeat with --yes")
         return yes or _agrees("Do you accept this licence? [y/N] ")
 
-    with interruptible("What came is kept; the same command goes on from there."), Progress("MB", 0) as shown:
+    with interruptible(lambda: "What came is kept; the same command goes on from there."), Progress("MB", 0) as shown:
 
         def progress(done: int, total: int | None) -> None:
             shown.update_total(done // 10**6, total and total // 10**6)

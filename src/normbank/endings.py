@@ -113,9 +113,9 @@ def note(text: str) -> None:
 
 
 @contextlib.contextmanager
-def interruptible(what_is_left: str) -> Iterator[None]:
-    """Where Ctrl-C comes, it is answered with what is left."""
+def interruptible(what_is_left: Callable[[], str]) -> Iterator[None]:
+    """Where Ctrl-C comes, it is answered with what is left then."""
     try:
         yield
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(what_is_left) from None
+        raise KeyboardInterrupt(what_is_left()) from None

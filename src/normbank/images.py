@@ -58,7 +58,7 @@ def load(source: str | Path | Pixels, spec: ImageSpec, frame: int | None = None)
     """The image as the model takes it: [size, size, channels] of `spec.dtype`.
 
     `source` is a file (and `frame` an index inside one of many images) or an array H x W or H x W x C of
-    uint8 or uint16. ImageError names the file and says what is wrong with it.
+    uint8 or uint16, colours in the order red, green, blue. ImageError names the file and says what is wrong with it.
     """
     name = "array" if isinstance(source, np.ndarray) else str(source)
     pixels = _checked(source, name) if isinstance(source, np.ndarray) else read(source, frame)
@@ -366,7 +366,7 @@ def _to_channels(pixels: Pixels, channels: int, name: str) -> Pixels:
         for row in range(0, len(pixels), _ROWS):  # a few at a time: the products are of eight bytes
             grey[row : row + _ROWS, :, 0] = np.rint(pixels[row : row + _ROWS] @ _LUMA)
         return grey
-    raise ImageError(name, f"expected {channels} channels, as the model was made for, got {came}")
+    raise ImageError(name, f"expected {channels} channel{'s' * (channels > 1)}, as the model was made for, got {came}")
 
 
 def _to_bits(pixels: Pixels, bits: int) -> Pixels:

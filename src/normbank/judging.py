@@ -97,7 +97,17 @@ def table(found: Evaluation) -> Iterator[str]:
         f"{counts['good']} good, {counts['anomalous']} anomalous ({counts['with_mask']} with a mask), "
         f"{len(found.skipped)} skipped, {counts['left_out']} left out as seen in training"
     )
-    whole: dict[str, float | int | None] = {**found.metrics, "count": counts["anomalous"]}
+    if counts["anomalous"]:
+        yield from _figures(found)
+    else:
+        yield "no figures: how well good and anomalous images are told apart takes anomalous ones, too"
+    yield from _verdicts(found)
+    for path, reason in found.skipped:
+        yield f"skipped {path!r}: {reason}"
+
+
+def _figures(found: Evaluation) -> Iterator[str]:
+    whole: dict[str, float | int | None] = {**found.metrics, "count": found.counts["anomalous"]}
     kinds = [("all", whole), *((printable(kind), values) for kind, values in found.kinds.items())]
     width = max(len(kind) for kind, _ in kinds)
     yield f"{'':{width}}  count  " + "  ".join(METRICS)
@@ -106,9 +116,6 @@ def table(found: Evaluation) -> Iterator[str]:
         yield f"{kind:{width}}  {values['count']:5}  " + "  ".join(cells)
     for name, reason in found.reasons.items():
         yield f"{name}: {reason}"
-    yield from _verdicts(found)
-    for path, reason in found.skipped:
-        yield f"skipped {path!r}: {reason}"
 
 
 def _cell(value: float | int | None) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .advice import advise, on_folders
+from .advice import ENOUGH, advise, on_folders
 from .config import Config
 from .data.cache import Cache, open_cache
 from .data.files import below
@@ -22,6 +22,7 @@ from .progress import Progress
 
 FEWEST = 10
 DIM = 0.25  # largest value, of full scale, below which images use too little of their depth
+MANY = 4  # channels, above which they may be rows
 LOOKED_UP = 20  # files whose size is looked up for the advice
 
 
@@ -69,13 +70,11 @@ def prepare(
     pose, pixels = lay(train.pixels, config)
     train = replace(train, pixels=pixels)
     advice = advise(train.pixels, config, _stored_sizes(train.samples), len(kept))
-    copies = len(contents) - len(set(contents))
-    remarks = (*_remarks(loaded, dataset, copies), *_remarks_on_use(loaded, len(chosen), len(kept)), *advice)
+    copies, tested = len(contents) - len(set(contents)), _left_for_testing(dataset)
+    remarks = (*_remarks(loaded, dataset, copies), *_remarks_on_use(loaded, len(chosen), len(kept), tested), *advice)
     rest = {*range(len(contents))} - {*chosen, *kept}
     copied = tuple(loaded.digests[place] for place in sorted(rest))
-    return Prepared(
-        spec, train, _part(loaded, kept), remarks, _left_for_testing(dataset), copied, frozenset(contents), pose
-    )
+    return Prepared(spec, train, _part(loaded, kept), remarks, tested, copied, frozenset(contents), pose)
 
 
 def _hold_out(loaded: Loaded, contents: Sequence[str], config: Config) -> tuple[list[int], list[int]]:
@@ -142,9 +141,21 @@ def _remarks(loaded: Loaded, dataset: Dataset, copies: int) -> list[str]:
     return found
 
 
-def _remarks_on_use(loaded: Loaded, chosen: int, kept: int) -> Iterator[str]:
+def _remarks_on_use(loaded: Loaded, chosen: int, kept: int, tested: int) -> Iterator[str]:
     if chosen < FEWEST:
         yield f"only {chosen} images are left to train on, {kept} are held out: data.held_out_min=0 keeps fewer back"
+    elif chosen < ENOUGH <= chosen + kept + tested:
+        yield (
+            f"{chosen} images are left to train on: {kept} are held out for the threshold (data.held_out_min), "
+            f"{tested} left for testing (data.test_share)"
+        )
+    channels = loaded.pixels.shape[3]
+    size = stored_size(loaded.samples[0].path, loaded.samples[0].frame) if channels > MANY else None
+    if size and channels > size[1]:
+        yield (
+            f"images of {size[0]} x {size[1]} with {channels} channels: if the channels stand first, transpose the "
+            f"arrays to height x width x channels"
+        )
     largest, white = int(loaded.pixels.max()), int(np.iinfo(loaded.pixels.dtype).max)
     if largest < DIM * white:
         yield (
