@@ -20,7 +20,6 @@ from .bundle import Bundle, read_bundle
 from .calibration import Calibration
 from .errors import BundleError, ConfigError, ImageError, UserError, problem
 from .images import ImageSpec, Pixels
-from .progress import printable
 
 Source = str | Path | Pixels
 BATCH = 16
@@ -134,12 +133,12 @@ class Detector:
         It may be no good one. Files of earlier versions do not tell which it is.
         """
         known, data = self.calibration, self.manifest["data"]
-        if known.lone is None or "held_out_scores" not in data:
+        if known.lone is None or known.threshold not in data.get("held_out_scores", ()):
             return None
         following, median = known.lone
         name = data["held_out"][data["held_out_scores"].index(known.threshold)]
         return (
-            f"The threshold is the score of {printable(name)!r}, which stands apart: {known.threshold:.3g}, where the "
+            f"The threshold is the score of {name!r}, which stands apart: {known.threshold:.3g}, where the "
             f"next of the {len(known.scores)} held-out images has {following:.3g} and their median {median:.3g}. Look "
             "at it: defects that score less are not found. If it is no good image, train again without it."
         )
