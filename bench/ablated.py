@@ -60,12 +60,15 @@ def side_by_side(name: str, lines: Sequence[Line]) -> str:
     rows: dict[str, dict[str, Line]] = {}
     for line in lines:
         rows.setdefault(line.cell.row, {})[line.data] = line
+    for known in rows.values():  # empty on data that the row cannot have
+        cell = next(iter(known.values())).cell
+        known.update({one: Line(cell, ()) for one in data if one not in known})
     groups = _groups(list(rows.values()), data) if len(metrics) == 1 else []
     means = [f"mean of {len(group)}" for group in groups]
     header = ["row", *means, *(f"{one} {SHORT[metric]}" for one in data for metric in metrics)]
     return table(
         [*header, "seeds", "made of", "trained on"],
-        (_row(name, row, _on_all(known, data), groups) for row, known in rows.items()),
+        (_row(name, row, [known[one] for one in data], groups) for row, known in rows.items()),
     )
 
 
@@ -83,12 +86,6 @@ def _groups(rows: Sequence[Mapping[str, Line]], data: Sequence[str]) -> list[lis
     has_all = any(all(line.stored for line in row.values()) for row in rows)
     groups = [common, list(data)] if has_all and len(common) < len(data) else [common]
     return [group for group in groups if len(group) > 1]
-
-
-def _on_all(known: Mapping[str, Line], data: Sequence[str]) -> list[Line]:
-    """The lines of a row, empty on data that the row cannot have."""
-    cell = next(iter(known.values())).cell
-    return [known.get(one, Line(cell, ())) for one in data]
 
 
 def _row(name: str, row: str, lines: Sequence[Line], groups: Sequence[Sequence[str]]) -> list[str]:

@@ -40,11 +40,10 @@ class Entry:
 
 def readme(stored: Mapping[str, Stored], peers: Sequence[Peer]) -> str | None:
     """What stands in README.md: the presets as they are against paper and peer; None without a result of ours."""
-    lines = all_lines("own", "paper", current(stored))
+    known = current(stored)
+    lines = all_lines("own", "paper", known)
     found = [line for line in lines if line.stored]
-    if not found:
-        return None
-    return "\n\n".join([compare(lines, peers), made(found), *_elsewhere(current(stored), peers)])
+    return "\n\n".join([compare(lines, peers), made(found), *_elsewhere(known, peers)]) if found else None
 
 
 def _elsewhere(stored: Mapping[str, Stored], peers: Sequence[Peer]) -> Iterator[str]:
@@ -53,7 +52,10 @@ def _elsewhere(stored: Mapping[str, Stored], peers: Sequence[Peer]) -> Iterator[
     ours = [line for line in lines if line.stored and line.cell.row in PRESETS]
     shown = [data for data in ELSEWHERE if data in {line.data for line in ours}]
     texts = {
-        **{(line.data, f"`{line.cell.row}`"): _shortly(line.by_seed(one).values() for one in _SHORT) for line in ours},
+        **{
+            (line.data, f"`{line.cell.row}`"): _shortly([*line.by_seed(one).values()] for one in _SHORT)
+            for line in ours
+        },
         **{(peer.data, peer.title): _shortly([peer.metrics[one]] for one in _SHORT) for peer in peers},
     }
     columns = list(dict.fromkeys(column for data, column in texts if data in shown))
@@ -75,9 +77,9 @@ def compare(lines: Sequence[Line], peers: Sequence[Peer]) -> str:
     return "\n".join([table(_HEADER, rows), "", *(f"- {text}" for text in told)])
 
 
-def _shortly(metrics: Iterable[Iterable[float | None]]) -> str:
+def _shortly(metrics: Iterable[Sequence[float | None]]) -> str:
     """The mean of each, in percent."""
-    return " / ".join(percent(None if None in (known := [*values]) else mean(known)) for values in metrics)
+    return " / ".join("-" if (value := _middle(values)) is None else f"{value:.1f}" for values in metrics)
 
 
 def _changed(lines: Sequence[Line]) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -79,7 +79,7 @@ def under_shift(detector: Detector, dataset: Dataset, names: Sequence[str]) -> d
     return {f"{name}_shifted": value for name, value in measure(scores, maps, labels, masks, names).items()}
 
 
-def without(loaded: Loaded, seen: Sequence[str]) -> Loaded:
+def without(loaded: Loaded, seen: Collection[str]) -> Loaded:
     """Those whose content is not among the `seen`, which are starts of digests of files or pixels, as long all."""
     known, length = frozenset(seen), min((len(one) for one in seen), default=0)
     each = zip(loaded.digests, contents_of(loaded.pixels), strict=True)

@@ -156,10 +156,33 @@ def test_findings_say_what_the_peer_has_there():
 
 def test_the_readme_has_every_data_set_that_the_paper_has_not():
     readme = (REPO / "README.md").read_text(encoding="utf-8")
-    (table,) = re.findall(
-        r"^\| data \| `small` \| `fast` \| PaDiM, 128 px \| PaDiM, 256 px \|\n(.*?)\n\n", readme, re.S | re.M
-    )
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[1:]]
-    assert [row[0] for row in rows] == list(ELSEWHERE.values())
-    assert [row[1] for row in rows[:3]] == [values for values, _ in on_textures("small")]
-    assert all("-" not in row for row in rows)
+    header = r"^\| data \| `small` \| `fast` \| PaDiM, 128 px \| PaDiM, 256 px \|\n"
+    (found,) = re.findall(rf"{header}(.*?)\n\n", readme, re.DOTALL | re.MULTILINE)
+    told = {
+        name: values
+        for name, *values in ([one.strip() for one in row.strip("|").split("|")] for row in found.splitlines()[1:])
+    }
+    assert list(told) == list(ELSEWHERE.values())
+    stored = current(read_cells(REPO / "bench" / "results" / "cells"))
+    for line in [one for name in ("textures", "displaced") for one in all_lines(name, "paper", stored)]:
+        if line.cell.row in ("small", "fast"):
+            assert len(line.stored) == 3
+            values = " / ".join(f"{100 * mean(list(line.by_seed(one).values())):.1f}" for one in THREE)
+            assert told[ELSEWHERE[line.data]][line.cell.row == "fast"] == values
+    for peer in read_peers(REPO / "bench" / "results" / "peers"):
+        if peer.data in ELSEWHERE:
+            values = " / ".join(f"{100 * peer.metrics[one]:.1f}" for one in THREE)
+            assert told[ELSEWHERE[peer.data]][2 + (peer.values["size"] == 256)] == values
+
+
+def test_findings_say_how_long_fast_takes():
+    taken = {
+        line.data: [one.values["context"]["training_seconds"] for one in line.stored]
+        for line in own_lines()
+        if line.cell.row == "fast"
+    }
+    things = [*taken["bottle"], *taken["transistor"]]
+    spans = [f"{min(seconds):.0f} to {max(seconds):.0f} s" for seconds in (things, taken["magnetic_tile"])]
+    text = section("`fast`, three seeds")
+    assert f"trained in {spans[0]} on one CPU core" in text
+    assert f"the tile's 684 images in {spans[1]}" in text

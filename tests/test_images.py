@@ -537,7 +537,8 @@ def test_colour_to_grey_is_pillows_luminance():
 
 @pytest.mark.parametrize(("came", "wanted"), [(5, 3), (3, 5), (2, 1), (1, 4), (4, 3)])
 def test_other_counts_have_to_match(came, wanted):
-    with pytest.raises(ImageError, match=rf"'array': expected {wanted} channels?, .*got {came}"):
+    channels = "channel" if wanted == 1 else "channels"
+    with pytest.raises(ImageError, match=rf"'array': expected {wanted} {channels}, .*got {came}"):
         load(np.zeros((8, 8, came), np.uint8), ImageSpec(8, wanted, 8))
 
 
@@ -701,7 +702,7 @@ def test_a_mask_is_drawn_on_the_image_as_it_is_shown(tmp_path):
             read_mask(tmp_path / "mask.png", 8, image=image)
 
 
-def test_an_image_that_no_memory_is_left_to_convert_is_told_and_the_rest_go_on(monkeypatch, tmp_path):
+def test_an_image_that_no_memory_is_left_to_convert_cannot_be_used(monkeypatch):
     def full(pixels, *_):
         raise MemoryError
 

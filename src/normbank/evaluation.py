@@ -88,10 +88,11 @@ class Evaluation:
 class _Gathered:
     """Raw results, image by image, before any metric.
 
-    `pixels` are the maps and masks of scored images; None of one whose pixels do not count, and of all where no
-    defective image has a mask.
+    `pixels` are the maps and masks of scored images; None of one whose pixels do not count, and of all unless
+    `with_pixels`.
     """
 
+    with_pixels: bool
     scored: list[Scored] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     pixels: list[tuple[Maps, Masks] | None] = field(default_factory=list)
@@ -166,8 +167,7 @@ def _gather(
     strict: bool,
     progress: Callable[[int], None] | None,
 ) -> _Gathered:
-    found, seen = _Gathered(), seen_by(detector)
-    with_pixels = any(sample.mask for sample in samples if sample.label)
+    found, seen = _Gathered(any(sample.mask for sample in samples if sample.label)), seen_by(detector)
     waiting: list[tuple[Sample, Pixels]] = []
     for done, (sample, result) in enumerate(load_each(samples, detector.spec, cache), start=1):
         if isinstance(result, ImageError):
@@ -177,17 +177,15 @@ def _gather(
         elif found.is_new(sample, *result, seen):
             waiting.append((sample, result[0]))
         if len(waiting) == BATCH:
-            _score(detector, waiting, found, strict, with_pixels)
+            _score(detector, waiting, found, strict)
             waiting = []
         if progress:
             progress(done)
-    _score(detector, waiting, found, strict, with_pixels)
+    _score(detector, waiting, found, strict)
     return found
 
 
-def _score(
-    detector: Detector, batch: list[tuple[Sample, Pixels]], found: _Gathered, strict: bool, with_pixels: bool
-) -> None:
+def _score(detector: Detector, batch: list[tuple[Sample, Pixels]], found: _Gathered, strict: bool) -> None:
     if not batch:
         return
     pixels = np.stack([image for _, image in batch])
@@ -196,7 +194,7 @@ def _score(
         brightness = float(image.mean(dtype=np.float64)) / white
         found.scored.append(Scored(sample, verdict.score, verdict.p_value, verdict.is_anomalous, brightness))
         mask = _mask(sample, detector, found, strict)
-        found.pixels.append((verdict.anomaly_map, mask) if with_pixels and mask is not None else None)
+        found.pixels.append((verdict.anomaly_map, mask) if found.with_pixels and mask is not None else None)
 
 
 def _mask(sample: Sample, detector: Detector, found: _Gathered, strict: bool) -> Masks | None:

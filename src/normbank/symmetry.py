@@ -83,9 +83,10 @@ def _like(pixels: Pixels) -> tuple[Pixels, NDArray[np.float64], NDArray[np.float
 
     No two are copies, unless nearly all are: they would be no distance apart, and any mirrored image farther.
     """
-    first = {content: place for place, content in reversed([*enumerate(contents_of(pixels))])}
-    places = sorted(first.values()) if len(first) >= FEWEST else range(len(pixels))
-    some = pixels[np.array(places)[evenly(len(places), LOOKED_AT)]]
+    some = pixels[evenly(len(pixels), LOOKED_AT)]
+    _, first = np.unique(contents_of(some), return_index=True)
+    if len(first) >= FEWEST:
+        some = some[np.sort(first)]
     cells = _cells(some)
     return some, cells, _nearest(cells, cells)
 

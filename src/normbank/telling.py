@@ -31,7 +31,7 @@ def manifest_json(detector: Detector) -> str:
 
 def about_model(detector: Detector, path: Path) -> Iterator[str]:
     """What one asks first of a model: from what, how, for what images, with what threshold."""
-    made, spec, known = detector.manifest, detector.spec, detector.calibration
+    made, spec = detector.manifest, detector.spec
     settings = made["settings"]
     yield f"{printable(str(path))}: {path.stat().st_size / 2**20:.1f} MiB, format {made['format_version']}"
     yield f"made       {made['created']} by normbank {made['versions'].get('normbank')}, commit {made['commit']}"
@@ -48,17 +48,20 @@ def about_model(detector: Detector, path: Path) -> Iterator[str]:
     if "bank" in made:
         yield f"bank       {', '.join(f'{name} {share:.0%}' for name, share in made['bank'].items() if share)}"
     yield f"threshold  {_threshold(detector)}"
-    for remark in (known.note, detector.threshold_note):
-        if remark:
-            yield f"           {remark}"
+    yield from (f"           {remark}" for remark in _remarks(detector))
 
 
 def after_training(detector: Detector, path: Path, data: Path) -> Iterator[str]:
     """What one asks once it is there: the threshold, what it promises, and what to do next."""
     yield f"threshold  {_threshold(detector)}"
-    yield from (remark for remark in (detector.calibration.note, detector.threshold_note) if remark)
+    yield from _remarks(detector)
     command = f"normbank evaluate {shlex.quote(str(path))} {shlex.quote(str(data))}"
     yield f"next       {printable(command)} where it holds defects; normbank predict for new images"
+
+
+def _remarks(detector: Detector) -> list[str]:
+    """What there is to say of the threshold."""
+    return [remark for remark in (detector.calibration.note, detector.threshold_note) if remark]
 
 
 def _threshold(detector: Detector) -> str:
