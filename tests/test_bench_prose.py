@@ -18,7 +18,7 @@ sys.path.insert(0, str(REPO))  # bench stands outside the package
 from bench.comparison import ELSEWHERE  # noqa: E402
 from bench.lines import Line, all_lines  # noqa: E402
 from bench.peers import read_peers  # noqa: E402
-from bench.runs import current, read_cells  # noqa: E402
+from bench.runs import Stored, current, read_cells  # noqa: E402
 from bench.text import mean  # noqa: E402
 
 PHOTOGRAPHS = ("bottle", "transistor", "magnetic_tile")
@@ -27,8 +27,13 @@ FINDINGS = (REPO / "docs" / "findings.md").read_text(encoding="utf-8")
 
 
 @cache
+def known_cells() -> dict[str, Stored]:
+    return current(read_cells(REPO / "bench" / "results" / "cells"))
+
+
+@cache
 def own_lines() -> list[Line]:
-    return all_lines("own", "paper", current(read_cells(REPO / "bench" / "results" / "cells")))
+    return all_lines("own", "paper", known_cells())
 
 
 @cache
@@ -118,7 +123,7 @@ TEXTURES, THREE = ("brick", "gravel", "grass"), ("image_AUROC", "pixel_AUROC", "
 
 def on_textures(row: str) -> list[tuple[str, str]]:
     """Image and pixel AUROC and AUPRO of a row on each texture, means of three seeds, as they are written."""
-    lines = all_lines("textures", "paper", current(read_cells(REPO / "bench" / "results" / "cells")))
+    lines = all_lines("textures", "paper", known_cells())
     found = {line.data: line for line in lines if line.cell.row == row}
     assert all(len(line.stored) == 3 for line in found.values())
     return [
@@ -134,8 +139,7 @@ def test_findings_say_what_textures_gave():
 
 
 def test_findings_say_what_turned_and_moved_things_gave():
-    stored = current(read_cells(REPO / "bench" / "results" / "cells"))
-    lines = all_lines("displaced", "paper", stored)
+    lines = all_lines("displaced", "paper", known_cells())
     told = re.findall(r"(\d+\.\d / \d+\.\d / \d+\.\d)\s+`([^`]+)`", section("Things that lie at any angle or place"))
     assert len(told) == len(lines) == 16
     for line in lines:
@@ -163,8 +167,7 @@ def test_the_readme_has_every_data_set_that_the_paper_has_not():
         for name, *values in ([one.strip() for one in row.strip("|").split("|")] for row in found.splitlines()[1:])
     }
     assert list(told) == list(ELSEWHERE.values())
-    stored = current(read_cells(REPO / "bench" / "results" / "cells"))
-    for line in [one for name in ("textures", "displaced") for one in all_lines(name, "paper", stored)]:
+    for line in [one for name in ("textures", "displaced") for one in all_lines(name, "paper", known_cells())]:
         if line.cell.row in ("small", "fast"):
             assert len(line.stored) == 3
             values = " / ".join(f"{100 * mean(list(line.by_seed(one).values())):.1f}" for one in THREE)

@@ -334,10 +334,12 @@ def test_advice_from_the_files_is_told_and_recorded(
 def test_only_some_files_are_asked_for_their_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     monkeypatch.setattr(preparing, "stored_size", lambda path, _: asked.append(path))  # knows the size of none
-    prepared = prepare(tiny_config(), good(tmp_path, 80))
-    assert prepared.remarks == ()
+    monkeypatch.setattr(preparing, "LOOKED_UP", 20)
+    dataset = good(tmp_path, 80)
+    prepared = prepare(tiny_config(), dataset)
+    assert (prepared.remarks, prepared.sizes) == ((), ())
     assert len(set(asked)) == len(asked) == 20
-    paths = [sample.path for sample in prepared.train.samples]
+    paths = [sample.path for sample in dataset.train]
     assert (asked[0], asked[-1]) == (paths[0], paths[-1])
 
 

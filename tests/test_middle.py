@@ -219,7 +219,7 @@ def test_laying_back_is_laying_undone():
     assert Pose().lay_back(images, nothing) is images
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module")  # its graph takes the exporter most of a minute: what needs it is slow
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A detector that has learnt 30 arrows at any angle and place, by its bank alone."""
     folder = tmp_path_factory.mktemp("anyhow")
@@ -230,6 +230,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fit(tiny_config(data__held_out_min=5, **seen, **bank), dataset, folder / "run", quiet=True)
 
 
+@pytest.mark.slow
 def test_a_detector_finds_a_defect_where_it_is_anyhow(model):
     detector = detectors.load(model)
     assert detector.manifest["moved"]
@@ -251,6 +252,7 @@ def test_a_detector_finds_a_defect_where_it_is_anyhow(model):
         assert np.hypot(*np.subtract(hottest, spot)) < 8  # two cells
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [0, 1, 77, 255])
 def test_plain_images_are_laid_alike_by_network_and_graph(value, model):
     """All angles and places are level but for rounding: the first angle, and no place, whatever stands beside."""
@@ -279,6 +281,7 @@ def test_many_channels_are_looked_at_as_four(channels):
     assert laid.std(axis=0).mean() < pixels.std(axis=0).mean() / 1.3
 
 
+@pytest.mark.slow
 def test_its_weights_say_how_it_lays(model):
     bundle = read_bundle(model)
     network = build(tiny_config(data__size=SIZE, model__upright="auto", model__steady="auto"), 1)

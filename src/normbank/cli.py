@@ -150,10 +150,12 @@ def predict(
     strict: Strict = False,
 ) -> None:
     """Score images: how far from normal, and whether beyond the threshold. Broken files are reported and skipped."""
+    from .likeness import Likeness
     from .outlets import Outlets
-    from .predicting import find_targets, score_all
+    from .predicting import find_targets, score_all, watched
 
     detector = _load(model, threads)
+    likeness = Likeness(detector)
     if fail_on_anomaly and detector.calibration.threshold is None:
         raise UserError(f"--fail-on-anomaly: {model} has no threshold. {detector.calibration.note}")
     outlets = Outlets(csv, jsonl, maps, overlays)
@@ -161,7 +163,10 @@ def predict(
     targets = find_targets(paths or ["-"], stdin, null=null, without=[one for one in (maps, overlays) if one])
     show = _show_broken if csv or jsonl else _show_row
     with interruptible(lambda: "What was scored so far is written."):
-        tally = score_all(detector, targets, outlets, strict=strict, show=show, batch_size=batch)
+        seen = watched(likeness, targets, note)
+        tally = score_all(detector, seen, outlets, strict=strict, show=show, batch_size=batch)
+    for remark in likeness.told(least=2):
+        note(remark)
     judged = "no threshold" if detector.calibration.threshold is None else f"{tally.anomalous} anomalous"
     note(f"{tally.scored} scored, {judged}, {tally.broken} could not be used")
     if not (tally.scored or tally.broken):

@@ -19,6 +19,7 @@ from .data.splits import contents_of
 from .detector import BATCH, Detector
 from .errors import DataError, ImageError, MetricError
 from .images import Pixels
+from .likeness import Likeness
 
 Maps = NDArray[np.float32]
 Masks = NDArray[np.bool_]
@@ -30,6 +31,7 @@ IMAGE_METRICS: dict[str, Callable[[NDArray[Any], NDArray[Any]], float]] = {
 }
 PIXEL_METRICS = ("pixel_AUROC", "pixel_AP", "AUPRO")  # those of metrics.over_pixels
 METRICS = (*IMAGE_METRICS, *PIXEL_METRICS, "brightness_AUROC")
+NOTES = ("calibration_note", "threshold_note", "likeness_note")  # of an evaluation's context: words, or None
 
 
 @dataclass(frozen=True)
@@ -247,7 +249,7 @@ def _measure(detector: Detector, dataset: Dataset, found: _Gathered, seconds: fl
             "left_out": found.left_out,
         },
         curves=_curves(found, labels),
-        context=_context(detector, dataset, seconds),
+        context=_context(detector, dataset, found, seconds),
     )
 
 
@@ -309,7 +311,7 @@ def _curves(found: _Gathered, labels: NDArray[Any]) -> dict[str, tuple[list[floa
     return {"roc": (rising.tolist(), hit.tolist())}
 
 
-def _context(detector: Detector, dataset: Dataset, seconds: float) -> dict[str, Any]:
+def _context(detector: Detector, dataset: Dataset, found: _Gathered, seconds: float) -> dict[str, Any]:
     """What a figure needs to be believed: which model, which data, which machine."""
     made = detector.manifest
     return {
@@ -333,8 +335,17 @@ def _context(detector: Detector, dataset: Dataset, seconds: float) -> dict[str, 
         "false_alarm_rate": detector.calibration.false_alarm_rate,
         "calibration_note": detector.calibration.note,
         "threshold_note": detector.threshold_note,
+        "likeness_note": _likeness(detector, found),
         "evaluation_seconds": round(seconds, 2),
         "machine": machine.describe(),
         "versions": machine.versions(),
         "commit": machine.commit(),
     }
+
+
+def _likeness(detector: Detector, found: _Gathered) -> str | None:
+    """What the scored images are stored otherwise than the good ones, if any is."""
+    likeness = Likeness(detector)
+    for one in found.scored:
+        likeness.see(one.sample.path, one.sample.frame)
+    return " ".join(f"{remark[0].upper()}{remark[1:]}." for remark in likeness.told()) or None

@@ -14,7 +14,7 @@ from .data.files import ensure_no_loss
 from .data.samples import Dataset, Sample
 from .detector import Detector
 from .errors import ImageError, UserError, problem
-from .evaluation import METRICS, Evaluation, evaluate, to_test
+from .evaluation import METRICS, NOTES, Evaluation, evaluate, to_test
 from .progress import Progress, printable
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _cell(value: float | int | None) -> str:
 
 
 def _verdicts(found: Evaluation) -> Iterator[str]:
-    yield from (found.context[name] for name in ("calibration_note", "threshold_note") if found.context[name])
+    yield from (found.context[name] for name in NOTES if found.context[name])
     if found.threshold is None:
         return
     alarms = sum(bool(one.is_anomalous) for one in found.scored if one.sample.label == 0)

@@ -17,6 +17,7 @@ from . import images
 from .data.files import list_images
 from .detector import Detector, Prediction
 from .errors import DataError, ImageError, UserError, problem
+from .likeness import Likeness
 from .outlets import Outlets, Row, Target, Writer, check_outlets, drawers_of, row_of, tables_of
 
 _CHUNK = 65536
@@ -129,6 +130,17 @@ def score_all(
         for table, _ in tables:
             table.end()
     return tally
+
+
+def watched(likeness: Likeness, targets: Iterable[Target], say: Callable[[str], None]) -> Iterator[Target]:
+    """The targets as they come; `say` is told of the first that is unlike in a way at once, whatever follows."""
+    for target in targets:
+        before = len(likeness.told())
+        if not target.reason:
+            likeness.see(target.path)
+        for remark in likeness.told()[before:]:
+            say(remark)
+        yield target
 
 
 def _draw(drawers: Sequence[Writer], target: Target, result: Prediction | ImageError) -> Prediction | ImageError:

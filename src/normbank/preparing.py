@@ -23,7 +23,7 @@ from .progress import Progress
 FEWEST = 10
 DIM = 0.25  # largest value, of full scale, below which images use too little of their depth
 MANY = 4  # channels, above which they may be rows
-LOOKED_UP = 20  # files whose size is looked up for the advice
+LOOKED_UP = 200  # files whose size is looked up
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class Prepared:
 
     Those to train on are laid as `pose` does it; the others come as any image will come to the detector. `tested`
     counts the good images that our split, not the user, left for testing. `copies` are the digests of those of
-    held-out images: neither trained on nor held out, and no news to a test. `contents` are `contents_of` all images.
+    held-out images: neither trained on nor held out, and no news to a test. `contents` are `contents_of` all images,
+    `sizes` the (width, height) of some of the files.
     """
 
     spec: ImageSpec
@@ -43,6 +44,7 @@ class Prepared:
     copies: tuple[str, ...]
     contents: frozenset[str]
     pose: Pose
+    sizes: tuple[tuple[int, int], ...]
 
 
 def prepare(
@@ -69,12 +71,14 @@ def prepare(
     train = _part(loaded, chosen)
     pose, pixels = lay(train.pixels, config)
     train = replace(train, pixels=pixels)
-    advice = advise(train.pixels, config, _stored_sizes(train.samples), len(kept))
+    sizes = _stored_sizes(loaded.samples)
+    advice = advise(train.pixels, config, sizes, len(kept))
     copies, tested = len(contents) - len(set(contents)), _left_for_testing(dataset)
     remarks = (*_remarks(loaded, dataset, copies), *_remarks_on_use(loaded, len(chosen), len(kept), tested), *advice)
     rest = {*range(len(contents))} - {*chosen, *kept}
     copied = tuple(loaded.digests[place] for place in sorted(rest))
-    return Prepared(spec, train, _part(loaded, kept), remarks, tested, copied, frozenset(contents), pose)
+    held_out = _part(loaded, kept)
+    return Prepared(spec, train, held_out, remarks, tested, copied, frozenset(contents), pose, sizes)
 
 
 def _hold_out(loaded: Loaded, contents: Sequence[str], config: Config) -> tuple[list[int], list[int]]:
@@ -164,8 +168,8 @@ def _remarks_on_use(loaded: Loaded, chosen: int, kept: int, tested: int) -> Iter
         )
 
 
-def _stored_sizes(samples: Sequence[Sample]) -> list[tuple[int, int]]:
+def _stored_sizes(samples: Sequence[Sample]) -> tuple[tuple[int, int], ...]:
     """(width, height) of some of the files, evenly chosen."""
     places = evenly(len(samples), LOOKED_UP)
     sizes = (stored_size(samples[place].path, samples[place].frame) for place in places)
-    return [size for size in sizes if size is not None]
+    return tuple(size for size in sizes if size is not None)

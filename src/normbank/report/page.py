@@ -17,12 +17,11 @@ from numpy.typing import NDArray
 from ..bundle import write_atomically
 from ..data.samples import Sample
 from ..errors import ImageError
-from ..evaluation import Evaluation, Scored
+from ..evaluation import NOTES, Evaluation, Scored
 from . import plots
 from .overlays import Layer, Rgb, encode, heat, outline, overlay, resized, to_rgb, top_of_each
 from .reading import how_it_judges
 
-_NOTES = ("calibration_note", "threshold_note")  # of an evaluation's context
 SHOWN = 8  # cards a gallery
 SKIPS_SHOWN = 200
 _LARGE, _SMALL = (256, 384), (192, 256)  # long side of a picture on the page and of a part of the map, pixels
@@ -114,7 +113,7 @@ def write_report(evaluation: Evaluation, examine: Examine, out: Path | str, *, s
         title=plain(str(evaluation.context.get("data_name", "unnamed data"))),
         subtitle=_subtitle(evaluation.context),
         sentences=summary(evaluation),
-        notes=[plain(str(note)) for name in _NOTES if (note := evaluation.context.get(name))],
+        notes=[plain(str(note)) for name in NOTES if (note := evaluation.context.get(name))],
         tiles=_tiles(evaluation),
         figures=_figures(evaluation),
         kinds=_kinds(evaluation),
