@@ -184,18 +184,18 @@ def test_an_image_that_sets_the_threshold_alone_is_named(run, odd_one, tiny_data
 def test_images_of_another_shape_are_named(run, tiny_model, tiny_data, images, tmp_path):
     for name in ("wide", "wider"):
         save(images / f"{name}.png", weave(403)[:20])
-    first = f"not stored as the good images were (48 x 48): {str(images / 'wide.png')!r} (48 x 20)"
+    first, size = "not stored as the good images were (48 x 48):", "(48 x 20)"
     consequence = (
         "Stretched to a square, what they show is wider or narrower than it was in those: their scores say little"
     )
     came = run("predict", tiny_model, images)
     assert came.code == 0
     assert came.err.splitlines() == [
-        f"{first}. {consequence}",
-        f"{first} and 1 more. {consequence}",
+        f"{first} {str(images / 'wide.png')!r} {size}. {consequence}",
+        f"{first} {str(images / 'wide.png')!r} {size} and 1 more. {consequence}",
         came.err.splitlines()[-1],
     ]
-    told = f"Not{first[3:]} and 1 more. {consequence}."
+    told = f"Not{first[3:]} 'wide.png' {size} and 1 more. {consequence}."
     assert told in run("evaluate", tiny_model, images, "--report", tmp_path / "report").out.splitlines()
     assert "(48 x 20) and 1 more" in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
     assert "not stored" not in run("evaluate", tiny_model, tiny_data).out.lower()

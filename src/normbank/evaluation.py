@@ -335,7 +335,7 @@ def _context(detector: Detector, dataset: Dataset, found: _Gathered, seconds: fl
         "false_alarm_rate": detector.calibration.false_alarm_rate,
         "calibration_note": detector.calibration.note,
         "threshold_note": detector.threshold_note,
-        "likeness_note": _likeness(detector, found),
+        "likeness_note": _likeness(detector, found, dataset.root),
         "evaluation_seconds": round(seconds, 2),
         "machine": machine.describe(),
         "versions": machine.versions(),
@@ -343,9 +343,9 @@ def _context(detector: Detector, dataset: Dataset, found: _Gathered, seconds: fl
     }
 
 
-def _likeness(detector: Detector, found: _Gathered) -> str | None:
-    """What the scored images are stored otherwise than the good ones, if any is."""
+def _likeness(detector: Detector, found: _Gathered, root: str) -> str | None:
+    """What there is to tell of scored images that are stored otherwise than the good ones were, by names below root."""
     likeness = Likeness(detector)
     for one in found.scored:
-        likeness.see(one.sample.path, one.sample.frame)
+        likeness.see(one.sample.path, one.sample.frame, below(one.sample.name, root))
     return " ".join(f"{remark[0].upper()}{remark[1:]}." for remark in likeness.told()) or None

@@ -46,14 +46,13 @@ class Likeness:
         self._known: dict[str, list[int]] | None = detector.manifest["data"].get("stored")
         self._found: dict[str, _Unlike] = {}
 
-    def see(self, path: str | Path, frame: int | None = None) -> None:
-        """Look at an image, by the header of its file; what cannot be read is for others to tell of."""
+    def see(self, path: str | Path, frame: int | None = None, name: str | None = None) -> None:
+        """Look at an image, by the header of its file, told as `name`; of what cannot be read others tell."""
         size = stored_size(path, frame) if self._known else None
         if self._known is None or size is None:
             return
         if consequence := self._unlike(self._known["width"], self._known["height"], *size):
-            name = str(path) if frame is None else f"{path}#{frame}"
-            first = f"{name!r} ({size[0]} x {size[1]})"
+            first = f"{name or str(path)!r} ({size[0]} x {size[1]})"
             self._found.setdefault(consequence, _Unlike(first)).count += 1
 
     def _unlike(self, widths: list[int], heights: list[int], width: int, height: int) -> str | None:
