@@ -87,7 +87,7 @@ def _changed(lines: Sequence[Line]) -> Iterator[str]:
     cells = {line.cell.row: line.cell for line in lines if line.stored and _is_digit(line)}
     for method, cell in cells.items():
         changes = ", ".join(f"{name} {plain(value)}" for name, value in cell.overrides.items())
-        yield f"On digits `{method}` is not as it comes: {changes}."
+        yield f"For digits these settings of `{method}` were changed: {changes}."
 
 
 def _groups(lines: Sequence[Line]) -> list[list[Line]]:

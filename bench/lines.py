@@ -98,6 +98,6 @@ def made(found: Sequence[Line]) -> str:
     if not networks:
         return text
     return (
-        f"{text} Of some of them the bank alone is: their networks are of {', '.join(sorted(networks))}, and "
-        "their seconds those of that training, with the bank of then."
+        f"{text} Of some the bank alone was made anew there: their networks were trained at "
+        f"{', '.join(sorted(networks))}, and the seconds are of that training."
     )

@@ -45,7 +45,8 @@ class Peer:
         notes, backbone = self.values["notes"], self.values["backbone"]
         told = "; ".join(str(notes[name]).rstrip(".") for name in ("licence", "channels"))
         told += f". It learnt from {str(notes['training']).rstrip('.')}"
-        return f"{self.name} stands on {backbone['name']}. {told}. Its seconds: {notes['seconds']}."
+        seconds = "by the clock, decoding not counted; where others slowed the machine, the processor time tells more"
+        return f"{self.name} stands on {backbone['name']}. {told}. Its seconds are {seconds}."
 
 
 def read_peers(folder: Path) -> list[Peer]:

@@ -8,7 +8,6 @@ judges a trained detector on it, at choice with another score. No test image is 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from bench.text import percent
 from normbank.bundle import read_bundle
 from normbank.config import from_dict
 from normbank.data.cache import open_cache
+from normbank.data.files import below
 from normbank.data.loading import load_all
 from normbank.data.open import open_dataset
 from normbank.data.samples import Dataset, Sample
@@ -47,8 +47,7 @@ def select(detector: Detector, dataset: Dataset) -> dict[str, Any] | None:
 def held_out(detector: Detector, dataset: Dataset) -> Pixels:
     """The held-out good images [N, S, S, C] as the detector takes them; N at least 1."""
     made = detector.manifest["data"]
-    root = dataset.root if os.path.isdir(dataset.root) else os.path.dirname(dataset.root)
-    known = {os.path.relpath(sample.name, root): sample for sample in dataset.train}
+    known = {below(sample.name, dataset.root): sample for sample in dataset.train}
     wanted = [_named(name, known, dataset) for name in made["held_out"]]
     loaded = load_all(wanted, detector.spec, open_cache())
     if loaded.skipped:

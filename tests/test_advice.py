@@ -358,6 +358,9 @@ def test_enlargement_by_hand() -> None:
         "images of 60 x 64 are enlarged to 128 x 128, which adds nothing: data.size=64 shows as much, in less time"
     ]
     assert advise(PLENTY, sized(), [(64, 65)]) == []  # half the size would show less
+    assert advise(PLENTY, sized(fit="crop"), [(128, 64)]) == [  # what is cut out has 64 a side
+        "images of 128 x 64 are enlarged to 128 x 128, which adds nothing: data.size=64 shows as much, in less time"
+    ]
     assert "data.size=64 shows as much" in advise(PLENTY, sized(), [(28, 28)])[0]  # 32 is not cut in 16, 16, 16, 8
     assert "a smaller data.size would show as much" in advise(PLENTY, sized(64), [(28, 28)])[0]
     assert advise(PLENTY, preset("paper-mnist"), [(28, 28)]) == []

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 from hostile import BROKEN, make_hostile
 from tiny import SETTINGS, defective, make_tiny, save, weave
@@ -145,6 +146,30 @@ def test_an_interruption_before_the_first_checkpoint_says_so(run, tiny_data, tmp
     assert came.err.endswith("normbank: interrupted. It had not come to a checkpoint.\n")
 
 
+def test_an_earlier_run_s_checkpoint_is_none_to_go_on_from(run, tiny_data, tmp_path, monkeypatch):
+    """What `--overwrite` is to replace: another run's, until a checkpoint of this one takes its place."""
+    checkpoint = tmp_path / "run" / "checkpoint.ckpt"
+    checkpoint.parent.mkdir()
+    checkpoint.write_text("of an earlier run")
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    def interrupted_later(*_, **__):
+        new = checkpoint.with_suffix(".new")
+        new.write_text("of this run")
+        new.replace(checkpoint)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("normbank.fitting.fit", interrupted)
+    before = run("train", tiny_data, "--out", tmp_path / "run", "--overwrite").err
+    assert before.endswith("normbank: interrupted. It had not come to a checkpoint.\n")
+    go_on = f"normbank: interrupted. Its last checkpoint is in {tmp_path / 'run'}; go on with --resume.\n"
+    assert run("train", tiny_data, "--out", tmp_path / "run", "--resume").err.endswith(go_on)
+    monkeypatch.setattr("normbank.fitting.fit", interrupted_later)
+    assert run("train", tiny_data, "--out", tmp_path / "run", "--overwrite").err.endswith(go_on)
+
+
 def test_good_images_alone_have_false_alarms_and_no_figures(run, tiny_model, tmp_path):
     for number in range(3):
         save(tmp_path / "more" / f"{number}.png", weave(700 + number))
@@ -184,21 +209,29 @@ def test_an_image_that_sets_the_threshold_alone_is_named(run, odd_one, tiny_data
 def test_images_of_another_shape_are_named(run, tiny_model, tiny_data, images, tmp_path):
     for name in ("wide", "wider"):
         save(images / f"{name}.png", weave(403)[:20])
-    first, size = "not stored as the good images were (48 x 48):", "(48 x 20)"
-    consequence = (
-        "Stretched to a square, what they show is wider or narrower than it was in those: their scores say little"
+    told = (
+        "is 48 x 20, the good images were 48 wide and 48 high: stretched to a square it looks wider or narrower than "
+        "they did. Do not rely on its score"
     )
-    came = run("predict", tiny_model, images)
+    came, first = run("predict", tiny_model, images), repr(str(images / "wide.png"))
     assert came.code == 0
-    assert came.err.splitlines() == [
-        f"{first} {str(images / 'wide.png')!r} {size}. {consequence}",
-        f"{first} {str(images / 'wide.png')!r} {size} and 1 more. {consequence}",
-        came.err.splitlines()[-1],
-    ]
-    told = f"Not{first[3:]} 'wide.png' {size} and 1 more. {consequence}."
-    assert told in run("evaluate", tiny_model, images, "--report", tmp_path / "report").out.splitlines()
-    assert "(48 x 20) and 1 more" in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
-    assert "not stored" not in run("evaluate", tiny_model, tiny_data).out.lower()
+    *remarks, _ = came.err.splitlines()
+    assert remarks == [f"{first} {told}.", f"{first} {told}, nor on those of 1 more like it."]
+    evaluated = run("evaluate", tiny_model, images, "--json", tmp_path / "found.json", "--report", tmp_path / "report")
+    all_told = f"'wide.png' {told}, nor on those of 1 more like it."
+    assert all_told in evaluated.out.splitlines()
+    assert json.loads((tmp_path / "found.json").read_text())["context"]["likeness_note"] == all_told
+    assert "is 48 x 20, the good images" in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    assert "the good images were" not in run("evaluate", tiny_model, tiny_data).out
+
+
+def test_what_is_no_plain_file_and_an_empty_array_are_broken_images(run, tiny_model, images):
+    os.mkfifo(images.parent / "pipe.png")
+    np.save(images.parent / "empty.npy", np.zeros((0, 48, 3), np.uint8))
+    came = run("predict", tiny_model, images.parent / "pipe.png", images.parent / "empty.npy", images / "a.png")
+    assert (came.code, came.err.splitlines()[-1].startswith("1 scored")) == (0, True)
+    assert "is not a plain file" in came.err
+    assert "got shape (0, 48, 3)" in came.err
 
 
 def test_export(run, tiny_model, tmp_path):

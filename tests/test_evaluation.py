@@ -331,6 +331,8 @@ def test_a_mask_of_a_good_image_marks_nothing_or_is_told(detector, data):
     ((path, reason),) = found.skipped
     assert Path(path).relative_to(data).as_posix() == spot
     assert reason == f"marks pixels of '{data}/test/good/000.png', which is labelled good (the mask is passed over)"
+    elsewhere = "marks pixels of 'test/good/000.png', which is labelled good (the mask is passed over)"
+    assert found.to_dict(str(data / "all.csv"))["skipped"] == found.to_dict(str(data))["skipped"] == [[spot, elsewhere]]
     assert found.metrics == whole.metrics
     drawn = {one.sample.kind: examine(detector, one.sample).mask for one in found.scored if one.sample.mask}
     assert drawn.keys() == {"good", "defect"}

@@ -8,6 +8,7 @@ import tracemalloc
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from PIL import Image
 
 from normbank import images
 from normbank.errors import ImageError
-from normbank.images import ImageSpec, decode, fit_square, load, probe, read, read_mask
+from normbank.images import ImageSpec, decode, fit_square, load, probe, read, read_mask, stored_size
 
 TURNS = {
     1: lambda a: a,
@@ -731,6 +732,17 @@ def test_an_image_for_which_there_is_no_memory_is_an_image_that_cannot_be_used(m
         decode(encoded(Image.fromarray(texture(0)), "PNG"), "x.png")
 
 
+def test_a_file_for_which_there_is_no_memory_is_an_image_that_cannot_be_used(tmp_path, monkeypatch):
+    def opened(*_):
+        raise MemoryError
+
+    path = tmp_path / "x.png"
+    path.write_bytes(encoded(Image.fromarray(texture(0)), "PNG"))
+    monkeypatch.setattr(Path, "open", opened)
+    with pytest.raises(ImageError, match=r"x\.png': takes more memory to read than there is"):
+        read(path)
+
+
 def test_a_broken_mask_is_named(tmp_path):
     (tmp_path / "m.png").write_bytes(b"no")
     with pytest.raises(ImageError, match=r"m\.png"):
@@ -743,6 +755,7 @@ def test_a_broken_mask_is_named(tmp_path):
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
     pipe = tmp_path / "pipe.png"
     os.mkfifo(pipe)
+    assert stored_size(pipe) is None
     came = []
 
     def attempt():

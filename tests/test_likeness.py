@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+import os
 
 import numpy as np
 import pytest
@@ -14,14 +14,13 @@ from normbank.likeness import Likeness, stored_record
 from normbank.outlets import Target
 from normbank.predicting import watched
 
-WIDER = "Stretched to a square, what they show is wider or narrower than it was in those: their scores say little"
-BLURRED = "Enlarged to 256 x 256, they lack the fine detail of those: their scores say little"
+WIDER = "stretched to a square it looks wider or narrower than they did. Do not rely on its score"
+BLURRED = "enlarged to 256 x 256 it lacks the fine detail that they had. Do not rely on its score"
 
 
 def likeness(sizes, fit="stretch", size=256):
     """Of a detector that learnt from images of these sizes (width, height)."""
-    manifest = {"data": {"stored": stored_record(sizes)}}
-    return Likeness(SimpleNamespace(manifest=manifest, spec=ImageSpec(size, 3, 8, fit)))
+    return Likeness(ImageSpec(size, 3, 8, fit), stored_record(sizes, fit))
 
 
 @pytest.fixture
@@ -32,13 +31,25 @@ def image(tmp_path):
     return image
 
 
-def test_the_record_is_the_range_of_both_sides():
-    assert stored_record([(640, 480), (600, 500), (700, 490)]) == {"width": [600, 700], "height": [480, 500]}
-    assert stored_record([]) is None
+def test_the_record_is_the_range_of_sides_and_shapes():
+    sizes = [(640, 480), (500, 500), (700, 560)]
+    record = {"width": [500, 700], "height": [480, 560], "ratio": [1, 640 / 480], "side": 500}
+    assert stored_record(sizes, "stretch") == stored_record(sizes, "pad") == record
+    assert stored_record(sizes, "crop") == {**record, "side": 480}
+    assert stored_record([], "stretch") is None
 
 
 def test_a_detector_keeps_how_its_images_were_stored(tiny_model):
-    assert normbank.load(tiny_model).manifest["data"]["stored"] == {"width": [48, 48], "height": [48, 48]}
+    record = {"width": [48, 48], "height": [48, 48], "ratio": [1, 1], "side": 48}
+    assert normbank.load(tiny_model).manifest["data"]["stored"] == record
+
+
+def test_good_images_of_one_shape_and_many_sizes_have_one_shape(image):
+    found = likeness([(300, 300), (600, 600)])
+    found.see(image(450, 450))
+    assert found.told() == []
+    found.see(image(600, 300))
+    assert len(found.told()) == 1
 
 
 # Good images of 400 x 200 are twice as wide as high: from 2 / 1.1 = 1.82 to 2 * 1.1 = 2.2 passes.
@@ -64,15 +75,15 @@ def test_another_shape(image, width, height, unlike):
     ("fit", "said"),
     [
         ("stretch", WIDER),
-        ("pad", "Padded to a square, they have other bars at their sides than those: their scores say little"),
-        ("crop", "Cut to a square, they show another part than those: their scores say little"),
+        ("pad", "padded to a square it has other bars at its sides than they had. Do not rely on its score"),
+        ("crop", "cut to a square it shows another part than they did. Do not rely on its score"),
     ],
 )
 def test_what_comes_of_another_shape(image, fit, said):
     found, path = likeness([(300, 300), (310, 290)], fit), image(600, 150)
     found.see(path)
-    known = "300 to 310 x 290 to 300"
-    assert found.told() == [f"not stored as the good images were ({known}): {str(path)!r} (600 x 150). {said}"]
+    known = "the good images were 300 to 310 wide and 290 to 300 high"
+    assert found.told() == [f"{str(path)!r} is 600 x 150, {known}: {said}."]
 
 
 # Half of 300 is 150: smaller ones count, but for what the model's size does not show anyway.
@@ -85,28 +96,37 @@ def test_far_smaller_images(image, side, size, unlike):
     assert bool(found.told()) == unlike
 
 
+# A strip is cut to the square of its shorter side: 200 of good images, of which half is 100.
+@pytest.mark.parametrize(("high", "fit", "unlike"), [(99, "crop", True), (100, "crop", False), (99, "stretch", False)])
+def test_the_side_that_counts_is_that_of_the_square(image, high, fit, unlike):
+    found = likeness([(600, 200)], fit, size=128)
+    found.see(image(3 * high, high))
+    assert bool(found.told()) == unlike
+
+
 def test_those_alike_in_kind_are_counted(image):
     found = likeness([(300, 300)])
     first, small = image(300, 100), image(100, 100, "small.png")
     for path in (first, small, image(300, 300, "same.png"), image(100, 300, "b.png"), image(310, 100, "c.png")):
         found.see(path)
-    shape = f"not stored as the good images were (300 x 300): {str(first)!r} (300 x 100) and 2 more. {WIDER}"
-    size = f"not stored as the good images were (300 x 300): {str(small)!r} (100 x 100). {BLURRED}"
+    known = "the good images were 300 wide and 300 high"
+    shape = f"{str(first)!r} is 300 x 100, {known}: {WIDER}, nor on those of 2 more like it."
+    size = f"{str(small)!r} is 100 x 100, {known}: {BLURRED}."
     assert found.told() == [shape, size]
     assert found.told(least=2) == [shape]
 
 
 def test_what_cannot_be_read_and_what_is_not_known(image, tmp_path):
     (tmp_path / "broken.png").write_text("no picture")
+    np.save(tmp_path / "empty.npy", np.zeros((0, 640, 3), np.uint8))
+    os.mkfifo(tmp_path / "pipe.png")
     found = likeness([(300, 300)])
-    for path in (tmp_path / "broken.png", tmp_path / "missing.png"):
-        found.see(path)
+    for name in ("broken.png", "missing.png", "empty.npy", "pipe.png"):
+        found.see(tmp_path / name)
     assert found.told() == []
-    earlier = Likeness(SimpleNamespace(manifest={"data": {}}, spec=ImageSpec(256, 3, 8, "stretch")))
-    unknown = likeness([])
-    for one in (earlier, unknown):
-        one.see(image(600, 100))
-        assert one.told() == []
+    unknown = Likeness(ImageSpec(256, 3, 8, "stretch"), None)
+    unknown.see(image(600, 100))
+    assert unknown.told() == []
 
 
 def test_the_first_of_a_kind_is_told_before_it_is_scored(image):
@@ -117,4 +137,4 @@ def test_the_first_of_a_kind_is_told_before_it_is_scored(image):
     for target in watched(likeness([(300, 300)]), targets, said.append):
         passed.append((target, len(said)))
     assert passed == [(target, count) for target, count in zip(targets, (0, 1, 1, 1), strict=True)]
-    assert said == [f"not stored as the good images were (300 x 300): {str(wide)!r} (300 x 100). {WIDER}"]
+    assert said == [f"{str(wide)!r} is 300 x 100, the good images were 300 wide and 300 high: {WIDER}."]

@@ -15,11 +15,11 @@ from .calibration import Calibration
 from .config import Config, takes_size
 from .data.splits import evenly
 from .images import ImageSpec, Pixels
+from .likeness import Size, side_of
 from .presets import PRESETS
 from .progress import printable
 from .settings import Score
 
-Size = tuple[int, int]  # width, height in pixels
 Planes = NDArray[np.float64]
 
 ENOUGH = 50  # images to train on, below which a remark is due
@@ -48,7 +48,7 @@ def advise(pixels: Pixels, config: Config, original_sizes: Sequence[Size], held_
         width, height = _typical(original_sizes)
         name = f"images of {_about(original_sizes)}{width} x {height}"
         found += [_on_reduction(width, height, name, config), _on_shape(original_sizes, name, config)]
-        found.append(_on_enlargement(max(width, height), name, config))
+        found.append(_on_enlargement(side_of((width, height), config.data.fit), name, config))
     return [remark for remark in found if remark]
 
 
@@ -97,7 +97,7 @@ def _on_places(pixels: Pixels, config: Config) -> str | None:
 
 def _on_reduction(width: int, height: int, name: str, config: Config) -> str | None:
     size = config.data.size
-    side = min(width, height) if config.data.fit == "crop" else max(width, height)
+    side = side_of((width, height), config.data.fit)
     if side <= REDUCED * size:
         return None
     lost = SEEN * side / size

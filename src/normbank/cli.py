@@ -96,8 +96,11 @@ def train(
         config = _config(PRESET_FOR_GPU, set_, seed)
     from .fitting import CHECKPOINT_FILE, fit
 
+    checkpoint = out / CHECKPOINT_FILE
+    foreign = None if resume else _version(checkpoint)
+
     def left() -> str:
-        there = (out / CHECKPOINT_FILE).exists()
+        there = _version(checkpoint) not in (None, foreign)
         return f"Its last checkpoint is in {out}; go on with --resume." if there else "It had not come to a checkpoint."
 
     note(f"{dataset.name}: {dataset.format} layout, {len(dataset.train)} files of good images for training")
@@ -108,6 +111,11 @@ def train(
     for line in after_training(_load(path), path, data):
         note(line)
     print(path)
+
+
+def _version(file: Path) -> tuple[int, int] | None:
+    """What changes when a file is written anew; None where there is none."""
+    return (file.stat().st_ino, file.stat().st_mtime_ns) if file.exists() else None
 
 
 @app.command(epilog="Example: normbank evaluate runs/parts/model.nbk parts --json parts.json --report report")
@@ -155,7 +163,7 @@ def predict(
     from .predicting import find_targets, score_all, watched
 
     detector = _load(model, threads)
-    likeness = Likeness(detector)
+    likeness = Likeness(detector.spec, detector.manifest["data"].get("stored"))
     if fail_on_anomaly and detector.calibration.threshold is None:
         raise UserError(f"--fail-on-anomaly: {model} has no threshold. {detector.calibration.note}")
     outlets = Outlets(csv, jsonl, maps, overlays)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -82,8 +84,14 @@ class Evaluation:
             }
             for one in self.scored
         ]
-        values["skipped"] = [[below(path, root), reason] for path, reason in self.skipped]
+        values["skipped"] = [[below(path, root), _without(root, reason)] for path, reason in self.skipped]
         return values
+
+
+def _without(root: str, reason: str) -> str:
+    """A reason that names files of the data set by their paths, with these as they are called from `root`."""
+    folder = os.path.join(root if os.path.isdir(root) else os.path.dirname(root), "")
+    return re.sub(rf"(['\"]){re.escape(repr(folder)[1:-1])}", r"\1", reason)
 
 
 @dataclass
@@ -345,7 +353,7 @@ def _context(detector: Detector, dataset: Dataset, found: _Gathered, seconds: fl
 
 def _likeness(detector: Detector, found: _Gathered, root: str) -> str | None:
     """What there is to tell of scored images that are stored otherwise than the good ones were, by names below root."""
-    likeness = Likeness(detector)
+    likeness = Likeness(detector.spec, detector.manifest["data"].get("stored"))
     for one in found.scored:
         likeness.see(one.sample.path, one.sample.frame, below(one.sample.name, root))
-    return " ".join(f"{remark[0].upper()}{remark[1:]}." for remark in likeness.told()) or None
+    return " ".join(likeness.told()) or None

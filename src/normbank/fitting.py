@@ -255,7 +255,7 @@ def _record(config: Config, dataset: Dataset, prepared: Prepared, trained: Train
             "name": dataset.name,
             "format": dataset.format,
             **_images(prepared),
-            "stored": stored_record(prepared.sizes),
+            "stored": stored_record(prepared.sizes, spec.fit),
             "seen_pixels": sorted(content[:16] for content in prepared.contents),
             "trained_on": len(prepared.train.samples),
             "held_out": [below(sample.name, dataset.root) for sample in prepared.held_out.samples],

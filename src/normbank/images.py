@@ -87,6 +87,8 @@ def read_bytes(path: Path, most: int = -1) -> bytes:
             content = file.read(most)
     except OSError as error:
         raise ImageError(str(path), f"cannot be read: {error.strerror or error}") from None
+    except MemoryError:
+        raise ImageError(str(path), "takes more memory to read than there is") from None
     if not content:
         raise ImageError(str(path), "is empty (0 bytes)")
     return content
@@ -125,10 +127,12 @@ def probe(path: str | Path, frame: int | None = None) -> tuple[int, int]:
 
 def stored_size(path: str | Path, frame: int | None = None) -> tuple[int, int] | None:
     """(width, height) of a file as `read` would give it, from its header; None where that cannot be told."""
+    if not Path(path).is_file():  # a pipe would be waited for
+        return None
     try:
         if frame is not None or str(path).lower().endswith(".npy"):
             stored = read_frame(path, frame) if frame is not None else np.load(path, mmap_mode="r", allow_pickle=False)
-            return stored.shape[1], stored.shape[0]
+            return (stored.shape[1], stored.shape[0]) if stored.size else None
         with QUIET, _opened(path) as image:
             # Pillow would decode a whole PNG in search of an orientation, where it does not stand before the pixels.
             searched = image.format != "PNG" or "exif" in image.info

@@ -2,35 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from .detector import Detector
-from .images import stored_size
+from .images import ImageSpec, stored_size
 
 Size = tuple[int, int]  # width, height in pixels
 SHAPE = 1.1  # times wider for its height, or higher for its width, than any good image: of another shape
 SMALL = 2  # times smaller than any good image, where it is smaller than the model's size, too
 
 _MADE = {
-    "stretch": "Stretched to a square, what they show is wider or narrower than it was in those",
-    "pad": "Padded to a square, they have other bars at their sides than those",
-    "crop": "Cut to a square, they show another part than those",
+    "stretch": "stretched to a square it looks wider or narrower than they did",
+    "pad": "padded to a square it has other bars at its sides than they had",
+    "crop": "cut to a square it shows another part than they did",
 }
-_ENLARGED = "Enlarged to {size} x {size}, they lack the fine detail of those"
 
 
-def stored_record(sizes: Sequence[Size]) -> dict[str, list[int]] | None:
-    """The least and the largest width and height of good images, for a manifest; None of none."""
+def side_of(size: Size, fit: str) -> int:
+    """The side of the square that an image of this size is made into, before it gets the model's size."""
+    return min(size) if fit == "crop" else max(size)
+
+
+def stored_record(sizes: Sequence[Size], fit: str) -> dict[str, Any] | None:
+    """How good images are stored, for a manifest: least and largest width, height and width / height; None of none.
+
+    And the least `side_of` them.
+    """
     if not sizes:
         return None
     widths, heights = zip(*sizes, strict=True)
-    return {"width": [min(widths), max(widths)], "height": [min(heights), max(heights)]}
+    ratios = [width / height for width, height in sizes]
+    return {
+        "width": [min(widths), max(widths)],
+        "height": [min(heights), max(heights)],
+        "ratio": [min(ratios), max(ratios)],
+        "side": min(side_of(size, fit) for size in sizes),
+    }
 
 
 @dataclass
 class _Unlike:
+    """The first image of a kind, and how many there were."""
+
     first: str
     count: int = 0
 
@@ -38,39 +53,40 @@ class _Unlike:
 class Likeness:
     """Looks at the files of images to be scored, and tells those that are stored otherwise than the good ones were.
 
-    Nothing is told of detectors of earlier versions, which do not know.
+    `known` is what `stored_record` found of these; nothing is told where it is None, as of earlier versions' detectors.
     """
 
-    def __init__(self, detector: Detector) -> None:
-        self._spec = detector.spec
-        self._known: dict[str, list[int]] | None = detector.manifest["data"].get("stored")
-        self._found: dict[str, _Unlike] = {}
+    def __init__(self, spec: ImageSpec, known: Mapping[str, Any] | None) -> None:
+        self._spec, self._known = spec, known
+        self._found: dict[str, _Unlike] = {}  # by what comes of it
 
     def see(self, path: str | Path, frame: int | None = None, name: str | None = None) -> None:
         """Look at an image, by the header of its file, told as `name`; of what cannot be read others tell."""
         size = stored_size(path, frame) if self._known else None
-        if self._known is None or size is None:
+        if size is None or not (so := self._consequence(size)):
             return
-        if consequence := self._unlike(self._known["width"], self._known["height"], *size):
-            first = f"{name or str(path)!r} ({size[0]} x {size[1]})"
-            self._found.setdefault(consequence, _Unlike(first)).count += 1
+        first = f"{name or str(path)!r} is {size[0]} x {size[1]}"
+        self._found.setdefault(so, _Unlike(first)).count += 1
 
-    def _unlike(self, widths: list[int], heights: list[int], width: int, height: int) -> str | None:
+    def _consequence(self, size: Size) -> str | None:
         """What comes of an image of this size; None where it is as the good ones were."""
-        if not widths[0] / heights[1] / SHAPE <= width / height <= SHAPE * widths[1] / heights[0]:
+        assert self._known is not None
+        (least, most), side = self._known["ratio"], side_of(size, self._spec.fit)
+        if not least / SHAPE <= size[0] / size[1] <= most * SHAPE:
             return _MADE[self._spec.fit]
-        least, side = max(widths[0], heights[0]), max(width, height)
-        return _ENLARGED.format(size=self._spec.size) if side < self._spec.size and SMALL * side < least else None
+        if side < self._spec.size and SMALL * side < self._known["side"]:
+            return f"enlarged to {self._spec.size} x {self._spec.size} it lacks the fine detail that they had"
+        return None
 
     def told(self, least: int = 1) -> list[str]:
-        """What there is to tell of the images looked at: a sentence for each way that `least` or more are unlike."""
+        """One sentence for each kind of difference that was found in `least` images or more."""
         return [self._sentence(so, found) for so, found in self._found.items() if found.count >= least]
 
     def _sentence(self, so: str, found: _Unlike) -> str:
         assert self._known is not None
-        known = " x ".join(_range(*self._known[side]) for side in ("width", "height"))
-        more = f" and {found.count - 1} more" if found.count > 1 else ""
-        return f"not stored as the good images were ({known}): {found.first}{more}. {so}: their scores say little"
+        wide, high = (_range(*self._known[side]) for side in ("width", "height"))
+        more = f", nor on those of {found.count - 1} more like it" if found.count > 1 else ""
+        return f"{found.first}, the good images were {wide} wide and {high} high: {so}. Do not rely on its score{more}."
 
 
 def _range(least: int, most: int) -> str:

@@ -17,6 +17,7 @@ from .data.splits import contents_of, evenly, hold_out
 from .errors import TrainingError, problem
 from .images import ImageSpec, stored_size
 from .laying import lay
+from .likeness import Size
 from .model.pose import Pose
 from .progress import Progress
 
@@ -44,7 +45,7 @@ class Prepared:
     copies: tuple[str, ...]
     contents: frozenset[str]
     pose: Pose
-    sizes: tuple[tuple[int, int], ...]
+    sizes: tuple[Size, ...]
 
 
 def prepare(
@@ -168,7 +169,7 @@ def _remarks_on_use(loaded: Loaded, chosen: int, kept: int, tested: int) -> Iter
         )
 
 
-def _stored_sizes(samples: Sequence[Sample]) -> tuple[tuple[int, int], ...]:
+def _stored_sizes(samples: Sequence[Sample]) -> tuple[Size, ...]:
     """(width, height) of some of the files, evenly chosen."""
     places = evenly(len(samples), LOOKED_UP)
     sizes = (stored_size(samples[place].path, samples[place].frame) for place in places)
