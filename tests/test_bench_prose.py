@@ -95,6 +95,31 @@ def test_findings_say_what_was_measured(name):
     assert said == [(pair(name, data), data.replace("_", " ")) for data in PHOTOGRAPHS]
 
 
+LEFT_OUT = (
+    "no memory",
+    "gate",
+    "no head, the gradient in its place",
+    "no made defects, the gradient in the head's place",
+)
+
+
+def losses(row: str, data: str) -> str:
+    """By how much a row of the ablation is behind `small`, seed by seed: image and pixel AUROC, AUPRO."""
+    lines = {line.cell.row: line for line in all_lines("ablation", "paper", known_cells()) if line.data == data}
+    have, whole = ([lines[one].by_seed(metric) for metric in THREE] for one in (row, "small"))
+    seeds = (
+        " / ".join(f"{100 * (own[seed] - of[seed]):.1f}" for of, own in zip(have, whole, strict=True))
+        for seed in sorted(have[0])
+    )
+    return "; ".join(seeds)
+
+
+@pytest.mark.parametrize("row", LEFT_OUT)
+def test_findings_say_what_is_lost_without_it(row):
+    lost = (losses(row, "transistor"), losses(row, "bottle"))
+    assert f"| {row} | {' | '.join(lost)} |" in section("What each ingredient of `small` is worth")
+
+
 def test_findings_in_short():
     said = on_photographs(section("In short"))
     assert said[-3:] == [(pair("small", data), data.replace("_", " ")) for data in PHOTOGRAPHS]
