@@ -158,18 +158,17 @@ def predict(
     strict: Strict = False,
 ) -> None:
     """Score images: how far from normal, and whether beyond the threshold. Broken files are reported and skipped."""
-    from .likeness import Likeness
     from .outlets import Outlets
     from .predicting import find_targets, score_all, watched
 
     detector = _load(model, threads)
-    likeness = Likeness(detector.spec, detector.manifest["data"].get("stored"))
     if fail_on_anomaly and detector.calibration.threshold is None:
         raise UserError(f"--fail-on-anomaly: {model} has no threshold. {detector.calibration.note}")
     outlets = Outlets(csv, jsonl, maps, overlays)
     stdin = _stdin(explicit=bool(paths)) if not paths or "-" in paths else None
     targets = find_targets(paths or ["-"], stdin, null=null, without=[one for one in (maps, overlays) if one])
     show = _show_broken if csv or jsonl else _show_row
+    likeness = detector.likeness()
     with interruptible(lambda: "What was scored so far is written."):
         seen = watched(likeness, targets, note)
         tally = score_all(detector, seen, outlets, strict=strict, show=show, batch_size=batch)

@@ -20,6 +20,7 @@ from .bundle import Bundle, read_bundle
 from .calibration import Calibration
 from .errors import BundleError, ConfigError, ImageError, UserError, problem
 from .images import ImageSpec, Pixels
+from .likeness import Likeness
 
 Source = str | Path | Pixels
 BATCH = 16
@@ -142,6 +143,10 @@ class Detector:
             f"next of the {len(known.scores)} held-out images has {following:.3g} and their median {median:.3g}. Look "
             "at it: defects that score less are not found. If it is no good image, train again without it."
         )
+
+    def likeness(self) -> Likeness:
+        """What looks at files to be scored, and tells which are stored otherwise than the good images were."""
+        return Likeness(self.spec, self.manifest["data"].get("stored"))  # earlier versions' files do not tell
 
     @property
     def has_parts(self) -> bool:

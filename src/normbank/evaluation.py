@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,14 +12,13 @@ from numpy.typing import NDArray
 
 from . import images, machine, metrics
 from .data.cache import Cache, open_cache
-from .data.files import below
+from .data.files import all_below, below
 from .data.loading import load_each
 from .data.samples import Dataset, Sample, Skipped, first_of
 from .data.splits import contents_of
 from .detector import BATCH, Detector
 from .errors import DataError, ImageError, MetricError
 from .images import Pixels
-from .likeness import Likeness
 
 Maps = NDArray[np.float32]
 Masks = NDArray[np.bool_]
@@ -84,14 +81,8 @@ class Evaluation:
             }
             for one in self.scored
         ]
-        values["skipped"] = [[below(path, root), _without(root, reason)] for path, reason in self.skipped]
+        values["skipped"] = [[below(path, root), all_below(reason, root)] for path, reason in self.skipped]
         return values
-
-
-def _without(root: str, reason: str) -> str:
-    """A reason that names files of the data set by their paths, with these as they are called from `root`."""
-    folder = os.path.join(root if os.path.isdir(root) else os.path.dirname(root), "")
-    return re.sub(rf"(['\"]){re.escape(repr(folder)[1:-1])}", r"\1", reason)
 
 
 @dataclass
@@ -353,7 +344,7 @@ def _context(detector: Detector, dataset: Dataset, found: _Gathered, seconds: fl
 
 def _likeness(detector: Detector, found: _Gathered, root: str) -> str | None:
     """What there is to tell of scored images that are stored otherwise than the good ones were, by names below root."""
-    likeness = Likeness(detector.spec, detector.manifest["data"].get("stored"))
+    likeness = detector.likeness()
     for one in found.scored:
         likeness.see(one.sample.path, one.sample.frame, below(one.sample.name, root))
     return " ".join(likeness.told()) or None

@@ -60,13 +60,18 @@ class Likeness:
         self._spec, self._known = spec, known
         self._found: dict[str, _Unlike] = {}  # by what comes of it
 
-    def see(self, path: str | Path, frame: int | None = None, name: str | None = None) -> None:
-        """Look at an image, by the header of its file, told as `name`; of what cannot be read others tell."""
+    def see(self, path: str | Path, frame: int | None = None, name: str | None = None) -> str | None:
+        """Look at an image, by the header of its file; a sentence on it, by `name`, where it is the first of a kind.
+
+        Of what cannot be read others tell.
+        """
         size = stored_size(path, frame) if self._known else None
         if size is None or not (so := self._consequence(size)):
-            return
+            return None
         first = f"{name or str(path)!r} is {size[0]} x {size[1]}"
-        self._found.setdefault(so, _Unlike(first)).count += 1
+        found = self._found.setdefault(so, _Unlike(first))
+        found.count += 1
+        return self._sentence(so, found) if found.count == 1 else None
 
     def _consequence(self, size: Size) -> str | None:
         """What comes of an image of this size; None where it is as the good ones were."""

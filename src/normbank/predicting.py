@@ -135,10 +135,7 @@ def score_all(
 def watched(likeness: Likeness, targets: Iterable[Target], say: Callable[[str], None]) -> Iterator[Target]:
     """The targets as they come; `say` is told of the first that is unlike in a way at once, whatever follows."""
     for target in targets:
-        before = len(likeness.told())
-        if not target.reason:
-            likeness.see(target.path)
-        for remark in likeness.told()[before:]:
+        if not target.reason and (remark := likeness.see(target.path)):
             say(remark)
         yield target
 

@@ -104,11 +104,20 @@ def name_of(root: Path) -> str:
 
 def below(name: str, root: str) -> str:
     """`name` as it is called from a data set at `root`, a folder or a file in it; as it is where no way leads there."""
-    folder = root if os.path.isdir(root) else os.path.dirname(root)
     try:
-        return os.path.relpath(name, folder or ".")
+        return os.path.relpath(name, _folder_of(root) or ".")
     except ValueError:  # on another drive
         return name
+
+
+def all_below(text: str, root: str) -> str:
+    """Words in which files of the data set at `root` are quoted by their paths, with these as `below` has them."""
+    start = repr(os.path.join(_folder_of(root), ""))[1:-1]
+    return re.sub(rf"(['\"]){re.escape(start)}", r"\1", text)
+
+
+def _folder_of(root: str) -> str:
+    return root if os.path.isdir(root) else os.path.dirname(root)
 
 
 def nearest(wanted: str, names: Collection[str], cutoff: float = 0.0) -> str:
