@@ -331,13 +331,13 @@ def test_advice_from_the_files_is_told_and_recorded(
         assert remark in told
 
 
-def test_only_some_files_are_asked_for_their_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_some_files_are_asked_how_they_are_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(preparing, "stored_size", lambda path, _: asked.append(path))  # knows the size of none
+    monkeypatch.setattr(preparing, "look_up", lambda path, _: asked.append(path))  # knows of none
     monkeypatch.setattr(preparing, "LOOKED_UP", 20)
     dataset = good(tmp_path, 80)
     prepared = prepare(tiny_config(), dataset)
-    assert (prepared.remarks, prepared.sizes) == ((), ())
+    assert (prepared.remarks, prepared.stored) == ((), None)
     assert len(set(asked)) == len(asked) == 20
     paths = [sample.path for sample in dataset.train]
     assert (asked[0], asked[-1]) == (paths[0], paths[-1])

@@ -1,4 +1,4 @@
-"""Whether images to score are stored as the good ones were: in their shape, and not far smaller."""
+"""Whether images to score are stored as the good ones were: in their shape, colour and depth, and not far smaller."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tiny import save
 
 import normbank
 from normbank.images import ImageSpec
-from normbank.likeness import Likeness, stored_record
+from normbank.likeness import Likeness, Stored, in_colour, look_up, stored_record
 from normbank.outlets import Target
 from normbank.predicting import watched
 
@@ -18,9 +18,13 @@ WIDER = "stretched to a square it looks wider or narrower than they did. Do not 
 BLURRED = "enlarged to 256 x 256 it lacks the fine detail that they had. Do not rely on its score"
 
 
-def likeness(sizes, fit="stretch", size=256):
+def record_of(sizes, fit="stretch", bits=(8,), coloured=False):
+    return stored_record([Stored(size, 3, depth) for size in sizes for depth in bits], fit, coloured)
+
+
+def likeness(sizes, fit="stretch", size=256, **values):
     """Of a detector that learnt from images of these sizes (width, height)."""
-    return Likeness(ImageSpec(size, 3, 8, fit), stored_record(sizes, fit))
+    return Likeness(ImageSpec(size, 3, 8, fit), record_of(sizes, fit, **values))
 
 
 @pytest.fixture
@@ -34,13 +38,15 @@ def image(tmp_path):
 def test_the_record_is_the_range_of_sides_and_shapes():
     sizes = [(640, 480), (500, 500), (700, 560)]
     record = {"width": [500, 700], "height": [480, 560], "ratio": [1, 640 / 480], "side": 500}
-    assert stored_record(sizes, "stretch") == stored_record(sizes, "pad") == record
-    assert stored_record(sizes, "crop") == {**record, "side": 480}
+    values = {"bits": [8], "coloured": False}
+    assert record_of(sizes) == record_of(sizes, "pad") == {**record, **values}
+    assert record_of(sizes, "crop") == {**record, "side": 480, **values}
+    assert record_of(sizes, bits=(16, 8, 16), coloured=True) == {**record, "bits": [8, 16], "coloured": True}
     assert stored_record([], "stretch") is None
 
 
 def test_a_detector_keeps_how_its_images_were_stored(tiny_model):
-    record = {"width": [48, 48], "height": [48, 48], "ratio": [1, 1], "side": 48}
+    record = {"width": [48, 48], "height": [48, 48], "ratio": [1, 1], "side": 48, "bits": [8], "coloured": True}
     assert normbank.load(tiny_model).manifest["data"]["stored"] == record
 
 
@@ -114,6 +120,60 @@ def test_those_alike_in_kind_are_counted(image):
     size = f"{str(small)!r} is 100 x 100, {known}: {BLURRED}."
     assert found.told() == [shape, size]
     assert found.told(least=2) == [shape]
+
+
+def picture(tmp_path, channels, bits=8, name="a.npy"):
+    shape, kind = (48, 48, channels)[: 2 + (channels > 1)], np.uint8 if bits == 8 else np.uint16
+    path, values = tmp_path / name, np.full(shape, 7, kind)
+    return save(path, values) if path.suffix == ".png" else np.save(path, values) or path
+
+
+def test_how_a_file_is_stored(tmp_path, image):
+    assert look_up(image(60, 40)) == Stored((60, 40), 3, 8)
+    assert look_up(picture(tmp_path, 5, 16)) == Stored((48, 48), 5, 16)
+    assert look_up(picture(tmp_path, 1, 16, "a.png")) == Stored((48, 48), 1, 16)
+    np.save(tmp_path / "real.npy", np.zeros((8, 8)))
+    assert look_up(tmp_path / "real.npy") is None  # floating point: whoever decodes it says so
+
+
+def test_a_grey_image_among_coloured_ones(tmp_path):
+    found, grey = likeness([(48, 48)], coloured=True), picture(tmp_path, 1, name="grey.png")
+    said = f"{str(grey)!r} is grey, the good images were in colour: it has no colours to compare with theirs."
+    assert found.see(grey) == f"{said} Do not rely on its score."
+    assert found.see(picture(tmp_path, 3, name="coloured.png")) is None
+    assert likeness([(48, 48)], coloured=False).see(grey) is None
+
+
+@pytest.mark.parametrize(("known", "bits", "counts"), [(8, 16, (65535, 255)), (16, 8, (255, 65535))])
+def test_another_depth(tmp_path, known, bits, counts):
+    path = picture(tmp_path, 1, bits, "a.png")
+    came = f"{str(path)!r} has {bits} bits a value, the good images had {known}"
+    so = f"its {counts[0]} counts as their {counts[1]}. Do not rely on its score, unless both use their whole range."
+    found = likeness([(48, 48)], bits=(known,))
+    assert found.see(path) == f"{came}: {so}"
+    assert found.see(path) is None
+    many = so.replace("its score", "its score, nor on those of 1 more like it", 1)
+    assert found.told() == [f"{came}: {many}"]
+    assert likeness([(48, 48)], bits=(8, 16)).see(path) is None
+
+
+def test_detectors_of_before_know_neither_colour_nor_depth(tmp_path):
+    record = {name: value for name, value in record_of([(48, 48)]).items() if name not in ("bits", "coloured")}
+    found = Likeness(ImageSpec(48, 3, 8), record)
+    assert found.see(picture(tmp_path, 1, 16)) is None
+    assert "is 48 x 12" in found.see(save(tmp_path / "low.png", np.zeros((12, 48, 3), np.uint8)))
+
+
+# Of 255, 4 are what a JPEG makes of grey: more is colour.
+@pytest.mark.parametrize(("blue", "kind", "coloured"), [(4, np.uint8, 0), (5, np.uint8, 1), (257 * 4, np.uint16, 0)])
+def test_images_in_colour(blue, kind, coloured):
+    image = np.zeros((6, 6, 3), kind)
+    image[2, 3, 2] = blue
+    other = np.full((6, 6, 3), (90, 20, 50), kind) * kind(1 if kind == np.uint8 else 257)
+    assert in_colour([other, image]) == bool(coloured)
+    assert in_colour([other])
+    assert not in_colour([other[..., :1]])
+    assert not in_colour([np.zeros((6, 6, 5), kind)])
 
 
 def test_what_cannot_be_read_and_what_is_not_known(image, tmp_path):

@@ -26,7 +26,6 @@ from .errors import TrainingError, problem
 from .export import PROBED, make_bundle
 from .identity import Identity, OtherRunError, difference, identity_of, images_record, order_of
 from .images import Pixels, reduced
-from .likeness import stored_record
 from .model.bank import Shares
 from .model.memories import check_name
 from .model.pose import Pose
@@ -255,7 +254,7 @@ def _record(config: Config, dataset: Dataset, prepared: Prepared, trained: Train
             "name": dataset.name,
             "format": dataset.format,
             **_images(prepared),
-            "stored": stored_record(prepared.sizes, spec.fit),
+            "stored": prepared.stored,
             "seen_pixels": sorted(content[:16] for content in prepared.contents),
             "trained_on": len(prepared.train.samples),
             "held_out": [below(sample.name, dataset.root) for sample in prepared.held_out.samples],

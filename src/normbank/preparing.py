@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -12,19 +13,19 @@ from .config import Config
 from .data.cache import Cache, open_cache
 from .data.files import below
 from .data.loading import Loaded, find_spec, load_all
-from .data.samples import Dataset, Sample, first_of
+from .data.samples import Dataset, first_of
 from .data.splits import contents_of, evenly, hold_out
 from .errors import TrainingError, problem
 from .images import ImageSpec, stored_size
 from .laying import lay
-from .likeness import Size
+from .likeness import Stored, in_colour, look_up, stored_record
 from .model.pose import Pose
 from .progress import Progress
 
 FEWEST = 10
 DIM = 0.25  # largest value, of full scale, below which images use too little of their depth
 MANY = 4  # channels, above which they may be rows
-LOOKED_UP = 200  # files whose size is looked up
+LOOKED_UP = 200  # files whose headers are looked up
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Prepared:
     Those to train on are laid as `pose` does it; the others come as any image will come to the detector. `tested`
     counts the good images that our split, not the user, left for testing. `copies` are the digests of those of
     held-out images: neither trained on nor held out, and no news to a test. `contents` are `contents_of` all images,
-    `sizes` the (width, height) of some of the files.
+    `stored` says how their files are stored.
     """
 
     spec: ImageSpec
@@ -45,7 +46,7 @@ class Prepared:
     copies: tuple[str, ...]
     contents: frozenset[str]
     pose: Pose
-    sizes: tuple[Size, ...]
+    stored: dict[str, Any] | None
 
 
 def prepare(
@@ -72,14 +73,14 @@ def prepare(
     train = _part(loaded, chosen)
     pose, pixels = lay(train.pixels, config)
     train = replace(train, pixels=pixels)
-    sizes = _stored_sizes(loaded.samples)
-    advice = advise(train.pixels, config, sizes, len(kept))
+    looks, stored = _look_up(loaded, spec)
+    advice = advise(train.pixels, config, [one.size for one in looks], len(kept))
     copies, tested = len(contents) - len(set(contents)), _left_for_testing(dataset)
     remarks = (*_remarks(loaded, dataset, copies), *_remarks_on_use(loaded, len(chosen), len(kept), tested), *advice)
     rest = {*range(len(contents))} - {*chosen, *kept}
     copied = tuple(loaded.digests[place] for place in sorted(rest))
     held_out = _part(loaded, kept)
-    return Prepared(spec, train, held_out, remarks, tested, copied, frozenset(contents), pose, sizes)
+    return Prepared(spec, train, held_out, remarks, tested, copied, frozenset(contents), pose, stored)
 
 
 def _hold_out(loaded: Loaded, contents: Sequence[str], config: Config) -> tuple[list[int], list[int]]:
@@ -169,8 +170,9 @@ def _remarks_on_use(loaded: Loaded, chosen: int, kept: int, tested: int) -> Iter
         )
 
 
-def _stored_sizes(samples: Sequence[Sample]) -> tuple[Size, ...]:
-    """(width, height) of some of the files, evenly chosen."""
-    places = evenly(len(samples), LOOKED_UP)
-    sizes = (stored_size(samples[place].path, samples[place].frame) for place in places)
-    return tuple(size for size in sizes if size is not None)
+def _look_up(loaded: Loaded, spec: ImageSpec) -> tuple[list[Stored], dict[str, Any] | None]:
+    """How some of the files are stored, evenly chosen, and the record of these."""
+    places = evenly(len(loaded.samples), LOOKED_UP)
+    found = (look_up(loaded.samples[place].path, loaded.samples[place].frame) for place in places)
+    looks = [one for one in found if one is not None]
+    return looks, stored_record(looks, spec.fit, in_colour(loaded.pixels[place] for place in places))
