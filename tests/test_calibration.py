@@ -115,9 +115,9 @@ def test_what_rounding_moves_gets_the_same_verdict(sign):
     scores = tuple(sign * score for score in (1.0, 2.0, 3.0, 4.0))
     calibration = Calibration(scores, 0.2)
     highest = max(scores)
-    for moved in (highest, highest * (1 + 9e-7), highest * (1 - 9e-7)):
+    for moved in (highest, highest * (1 + 9e-6), highest * (1 - 9e-6)):
         assert (calibration.is_anomalous(moved), calibration.p_value(moved)) == (False, 0.4)
-    above = highest + 3e-5 * abs(highest)
+    above = highest + 1.1e-5 * abs(highest)
     assert (calibration.is_anomalous(above), calibration.p_value(above)) == (True, 0.2)
 
 

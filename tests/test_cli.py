@@ -174,10 +174,12 @@ def test_good_images_alone_have_false_alarms_and_no_figures(run, tiny_model, tmp
     for number in range(3):
         save(tmp_path / "more" / f"{number}.png", weave(700 + number))
     first, figures, promise, alarms = run("evaluate", tiny_model, tmp_path / "more").out.splitlines()
+    raised = sum(one.is_anomalous for one in normbank.load(tiny_model).predict(sorted((tmp_path / "more").iterdir())))
     assert first.startswith("3 good, 0 anomalous")
     assert figures == "no figures: how well good and anomalous images are told apart takes anomalous ones, too"
     assert promise.startswith("The 12 good images held out can promise")
-    assert re.fullmatch(r"at the threshold .*: \d of 3 good raise a false alarm, 0 of 0 anomalous are found", alarms)
+    counts = f"{raised} of 3 good raise a false alarm, 0 of 0 anomalous are found"
+    assert re.fullmatch(rf"at the threshold .*: {counts}", alarms)
 
 
 @pytest.fixture
@@ -301,7 +303,7 @@ def test_predict_tells_a_line_for_every_image(run, tiny_model, images):
     assert float(rows[2][0]) == pytest.approx(normbank.load(tiny_model).predict(images / "c.png").score, rel=1e-4)
     skipped, tally = came.err.splitlines()
     assert re.fullmatch(r"skipped '.*two\\nlines.png': is not an image of a known format .*", skipped)
-    assert re.fullmatch(r"3 scored, [123] anomalous, 1 could not be used", tally)
+    assert tally == f"3 scored, {sum(row[1] == 'anomalous' for row in rows)} anomalous, 1 could not be used"
 
 
 def test_predict_into_files_prints_no_rows(run, tiny_model, images, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from normbank.defects import KINDS, LEAST_MASK, VISIBLE, Defects, Scene
+from normbank.defects import KINDS, LEAST_MASK, VISIBLE, Defects, Scene, _areas
 from normbank.errors import ConfigError
 
 Stored = NDArray[Any]
@@ -298,3 +298,16 @@ def test_real_images_get_defects_on_the_object(real_data: Path) -> None:
     maker = Defects(images, seed=0)
     assert maker._tolerance is not None
     assert all(maker.make(number % 8, number).mask.any() for number in range(40))
+
+
+def test_another_image_is_any_but_the_scenes_own() -> None:
+    images = np.stack([np.full((8, 8, 1), number, np.uint8) for number in range(3)])
+    here, rng = scene(images, 4, place=1), np.random.default_rng(0)
+    assert {int(here.other(rng)[0, 0, 0]) for _ in range(50)} == {0, 2}
+
+
+def test_how_many_defects_an_image_gets() -> None:
+    """One in 10 is of one large defect; of the others 60, 25 and 15 of 100 are of one, two and three."""
+    rng = np.random.default_rng(0)
+    counts = np.bincount([len(_areas(rng, 64)) for _ in range(4000)], minlength=4) / 4000
+    np.testing.assert_allclose(counts, [0, 0.1 + 0.9 * 0.6, 0.9 * 0.25, 0.9 * 0.15], atol=0.03)

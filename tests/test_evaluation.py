@@ -6,6 +6,7 @@ import json
 import shutil
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,11 +18,14 @@ from tiny import defective, make_tiny, save, weave
 
 import normbank
 from normbank import evaluation, images
+from normbank.bundle import Bundle, read_bundle
 from normbank.data.cache import Cache
 from normbank.data.open import open_dataset
-from normbank.detector import BATCH
+from normbank.data.samples import Sample
+from normbank.detector import BATCH, Detector, Prediction
 from normbank.errors import BundleError, DataError, ImageError
 from normbank.evaluation import IMAGE_METRICS, METRICS, PIXEL_METRICS, evaluate, to_test
+from normbank.images import ImageSpec
 from normbank.judging import examine, judge
 from normbank.settings import Data
 
@@ -407,8 +411,9 @@ def test_it_is_json_with_relative_paths(detector, data):
     assert values["skipped"] == [["test/good/003.png", "is empty (0 bytes)"]]
     assert values["metrics"] == found.metrics
     assert Counter(one["kind"] for one in values["scored"]) == {"good": 3, "scratch": 3, "spot": 3}
-    for name in ("preset", "trained_images", "seed", "machine", "versions", "training_seconds", "data_name", "turned"):
+    for name in ("preset", "machine", "versions", "training_seconds", "data_name", "turned"):
         assert name in values["context"]
+    assert [values["context"][name] for name in ("trained_images", "held_out", "seed")] == [12, 12, 0]
 
 
 def test_judge_writes_and_tells(detector, unseen, tmp_path, found):
@@ -446,3 +451,50 @@ def test_odd_names_of_kinds_stay_on_their_line(detector, data, tmp_path):
     assert [line.split("  ")[0].strip() for line in lines[2:5]] == ["all", "all", r"'two\nlines'"]
     assert set(json.loads((tmp_path / "e.json").read_text())["kinds"]) == {"two\nlines", "all"}
     assert not [line for line in lines if "\n" in line]
+
+
+@pytest.mark.parametrize("fit", ["pad", "crop"])
+def test_masks_are_laid_as_their_images_are(tiny_model, tmp_path, monkeypatch, fit):
+    made = read_bundle(tiny_model)
+    image = {**made.manifest["image"], "fit": fit}
+    detector = Detector(Bundle({**made.manifest, "image": image}, b"", made.graph))
+    mask = np.zeros((16, 64), np.uint8)
+    mask[:, 24:40] = 255  # the middle square of four
+    save(tmp_path / "train" / "good" / "0.png", np.resize(weave(4), (16, 64, 3)))
+    save(tmp_path / "test" / "spot" / "0.png", np.resize(weave(3), (16, 64, 3)))
+    save(tmp_path / "ground_truth" / "spot" / "0_mask.png", mask)
+    kept = []
+    monkeypatch.setattr(evaluation, "_measure", lambda *arguments: kept.extend(arguments[2].pixels))
+    dataset = open_dataset(tmp_path, SETTINGS)
+    evaluate(detector, dataset)
+    expected = np.ones((32, 32), bool)
+    if fit == "pad":  # a quarter of the square each way
+        expected[:] = False
+        expected[12:20, 12:20] = True
+    np.testing.assert_array_equal(kept[0][1], expected)
+    np.testing.assert_array_equal(examine(detector, dataset.test[0]).mask, expected)
+
+
+def test_detectors_of_before_know_their_images_by_their_files(tiny_model, tiny_data, data):
+    made = read_bundle(tiny_model)
+    known = {name: value for name, value in made.manifest["data"].items() if name != "seen_pixels"}
+    before = Detector(Bundle({**made.manifest, "data": known}, b"", made.graph))
+    shutil.copy(tiny_data / "train" / "good" / "000.png", data / "test" / "good" / "new.png")
+    assert judged(before, data).counts["left_out"] == 1
+
+
+def test_masks_that_cover_everything_leave_the_pixel_figures_out(detector, tmp_path):
+    save(tmp_path / "train" / "good" / "0.png", weave(1))
+    save(tmp_path / "test" / "spot" / "0.png", defective(1, "spot")[0])
+    save(tmp_path / "ground_truth" / "spot" / "0_mask.png", np.full((48, 48), 255, np.uint8))
+    found = judged(detector, tmp_path)
+    assert found.metrics["AUPRO"] is None
+    assert "1024 defective of 1024" in found.reasons["AUPRO"]
+
+
+def test_brightness_is_a_share_of_white_at_16_bits_too():
+    image = np.full((4, 4, 1), 32768, np.uint16)
+    verdict = Prediction(1.0, None, None, None, np.zeros((4, 4), np.float32))
+    fake, found = SimpleNamespace(judge=lambda _: [verdict], spec=ImageSpec(4, 1, 16)), evaluation._Gathered(False)
+    evaluation._score(fake, [(Sample("a", 0, "good"), image)], found, False)
+    assert found.scored[0].brightness == pytest.approx(0.5, abs=1e-4)

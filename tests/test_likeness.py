@@ -176,6 +176,13 @@ def test_images_in_colour(blue, kind, coloured):
     assert not in_colour([np.zeros((6, 6, 5), kind)])
 
 
+def test_a_frame_of_a_file_of_many_is_looked_at(tmp_path):
+    axes = b"".join(length.to_bytes(4, "big") for length in (1, 20, 60))
+    (tmp_path / "digits").write_bytes(bytes((0, 0, 8, 3)) + axes + bytes(20 * 60))
+    assert look_up(tmp_path / "digits", 0) == Stored((60, 20), 1, 8)
+    assert "is 60 x 20" in likeness([(28, 28)]).see(tmp_path / "digits", 0)
+
+
 def test_what_cannot_be_read_and_what_is_not_known(image, tmp_path):
     (tmp_path / "broken.png").write_text("no picture")
     np.save(tmp_path / "empty.npy", np.zeros((0, 640, 3), np.uint8))

@@ -201,3 +201,17 @@ def test_it_travels_with_the_weights_as_many_as_there_are() -> None:
     images = drawn(8, 2, 3, 32, 32)
     assert len(after.bank.patches.items) == 40
     torch.testing.assert_close(after.bank(images), before.bank(images))
+
+
+def test_points_are_drawn_by_their_squared_distance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many at 0, one at 1 and one at 3 the last is drawn nine times as often as the last but one."""
+    points = torch.cat([torch.zeros(1200, 1), torch.tensor([[1.0], [3.0]])]) + 1e-3 * drawn(1, 1202, 1)
+    given, pick = [], torch.multinomial
+
+    def watched(weights: Tensor, *more: int, **named: torch.Generator) -> Tensor:
+        given.append(weights.clone())
+        return pick(weights, *more, **named)
+
+    monkeypatch.setattr(torch, "multinomial", watched)
+    spread_out(points, 600, torch.Generator().manual_seed(3))
+    assert given[0][-1] / given[0][-2] == pytest.approx(9, rel=0.01)

@@ -504,9 +504,20 @@ def test_places_that_cannot_be_written_are_named_before_the_work(detector, folde
     assert taken.read_text() == "mine"
 
 
-def test_one_file_for_both_tables_is_refused(detector, folder, tmp_path):
+@pytest.mark.parametrize("way", [".", "link"])
+def test_one_file_for_both_tables_is_refused(detector, tmp_path, way):
+    (tmp_path / "link").symlink_to(tmp_path)
     with pytest.raises(UserError, match=r"--csv and --jsonl: expected two files, got '.*o.txt' for both"):
-        score_all(detector, [], Outlets(csv=tmp_path / "o.txt", jsonl=tmp_path / "." / "o.txt"))
+        score_all(detector, [], Outlets(csv=tmp_path / "o.txt", jsonl=tmp_path / way / "o.txt"))
+
+
+def test_a_folder_that_is_written_into_is_not_searched(tmp_path):
+    for name in ("x.png", "own/z.png"):
+        save(tmp_path / name, weave(1))
+    assert [str(target.relative) for target in find_targets([str(tmp_path)], without=[tmp_path / "own"])] == ["x.png"]
+    (tmp_path / "link").symlink_to(tmp_path / "own")
+    with pytest.raises(UserError, match="expected a folder that is only read"):
+        find_targets([str(tmp_path / "link")], without=[tmp_path / "own"])
 
 
 @pytest.mark.parametrize("option", ["csv", "jsonl"])

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import os
 import random
+import re
 import struct
 from collections import Counter
 from pathlib import Path
@@ -15,11 +16,11 @@ import numpy as np
 import pytest
 
 from normbank.data import idx, mnist
-from normbank.data.files import DRAWN, list_images
+from normbank.data.files import DRAWN, ensure_no_loss, list_images
 from normbank.data.open import READERS, open_dataset
 from normbank.data.samples import Dataset, Sample
 from normbank.data.splits import fingerprint, hold_out, portion
-from normbank.errors import DataError
+from normbank.errors import DataError, UserError
 from normbank.settings import Data
 
 
@@ -847,3 +848,53 @@ def test_mnist_counts(real_data: Path) -> None:
 @pytest.mark.data
 def test_the_folder_above_the_categories(real_data: Path) -> None:
     assert "bottle, transistor" in refused(real_data / "mvtec_ad")
+
+
+# --- what is in one folder and belongs to another ---
+
+
+def test_good_images_to_test_on_that_hold_those_to_train_on(tmp_path):
+    make(tmp_path, "good/0.png", "good/1.png", "good/train/2.png")
+    found = open_dataset(tmp_path, Data(format="folder", normal_dir="good/train", normal_test_dir="good"))
+    assert below(tmp_path, found.train) == ["good/train/2.png"]
+    assert below(tmp_path, found.test) == ["good/0.png", "good/1.png"]
+
+
+def test_masks_in_a_folder_of_defects_are_no_defects(tmp_path):
+    make(tmp_path, "good/0.png", "defect/cut/1.png", "defect/cut/truth/cut/1.png")
+    found = open_dataset(tmp_path, Data(mask_dir="defect/cut/truth"))
+    assert below(tmp_path, tuple(sample for sample in found.test if sample.label)) == ["defect/cut/1.png"]
+
+
+def test_a_folder_that_holds_one_in_use_is_not_told_as_unused(tmp_path):
+    make(tmp_path, "good/0.png", "bad/cut/1.png")
+    assert open_dataset(tmp_path, Data(abnormal_dir="bad/cut")).skipped == ()
+
+
+def test_good_and_bad_in_one_folder_through_a_link(tmp_path):
+    make(tmp_path, "good/0.png")
+    (tmp_path / "bad").symlink_to(tmp_path / "good")
+    assert "expected two folders" in refused(tmp_path, Data(abnormal_dir="bad"))
+
+
+def test_masks_of_other_names_in_a_plain_folder(tmp_path):
+    make(tmp_path, "good/0.png", "defect/cut/0.png", "mask/cut/0_gt.png")
+    assert "1 masks and no image of their names" in refused(tmp_path)
+
+
+def test_what_is_skipped_among_masks_and_test_images_is_told(tmp_path):
+    make(tmp_path, "a/train/good/0.png", "a/test/cut/0.png", "a/test/cut/1.png", "a/ground_truth/cut/1_mask.png")
+    (tmp_path / "a/ground_truth/cut/0_mask.png").symlink_to(tmp_path / "gone")
+    assert [Path(name).name for name, _ in open_dataset(tmp_path / "a").skipped] == ["0_mask.png"]
+    make(tmp_path, "b/good/0.png", "b/check/1.png", "b/check/x.png/inside.txt")
+    found = open_dataset(tmp_path / "b", Data(normal_test_dir="check"))
+    assert [Path(name).name for name, _ in found.skipped] == ["x.png"]
+
+
+@pytest.mark.parametrize("start", [b"start", b"", re.compile(b"start")])
+def test_an_empty_file_holds_nothing_to_lose(tmp_path, start):
+    (tmp_path / "x").touch()
+    ensure_no_loss(tmp_path / "x", start)
+    (tmp_path / "x").write_bytes(b"another")
+    with pytest.raises(UserError, match="It would have been replaced"):
+        ensure_no_loss(tmp_path / "x", start)

@@ -146,3 +146,8 @@ def test_the_probe_is_of_the_model_s_shape_and_full_range(size: int, channels: i
     assert probe.dtype == spec.dtype
     assert np.ptp(probe) > 0.9 * np.iinfo(spec.dtype).max
     assert np.array_equal(probe, rescoring._probe(spec))
+
+
+def test_the_false_alarm_rate_is_the_one_asked_for(trained: Bundle) -> None:
+    made = rescore(trained, {"score.false_alarm_rate": 0.2})
+    assert made.manifest["calibration"]["false_alarm_rate"] == 0.2

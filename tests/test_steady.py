@@ -268,3 +268,9 @@ def test_the_plan_tells_it_and_an_unfinished_run_shares_it(tmp_path, capsys):
     assert fitting._laying(prepared.pose) == {"images moved": True}
     fitting._say_plan(config, prepared, prepared.train.pixels, tmp_path, False)
     assert "moved   each image, until it lies where the others do (auto); " in capsys.readouterr().err
+
+
+def test_nine_channels_are_looked_at_as_sums_of_four():
+    images = torch.rand(2, 9, 8, 8, generator=torch.Generator().manual_seed(0))
+    sums = [images[:, some].sum(dim=1) for some in ([0, 1, 2], [3, 4], [5, 6], [7, 8])]
+    torch.testing.assert_close(Steady(9, 8).cells_of(images), torch.stack(sums, dim=1).double())

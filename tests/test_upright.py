@@ -86,20 +86,32 @@ def test_by_hand_a_quarter():
     torch.testing.assert_close(upright.turn_back(turned, quarter), image, atol=1e-5, rtol=0)
 
 
-def test_the_best_angle_is_that_of_the_slow_search():
-    """Against every angle tried one by one on the rings themselves."""
-    pixels, _ = arrows()
-    upright = learnt(pixels)
-    rings = upright.rings_of(upright.cells_of(planes(pixels)))
+def slow_fits(upright: Upright, rings: torch.Tensor) -> torch.Tensor:
+    """How well each image fits at every angle, tried one by one on the rings themselves: [N, angles]."""
     common = torch.zeros(rings.shape[1], ANGLES, dtype=torch.float64)
     turns = 2 * math.pi * torch.arange(ANGLES, dtype=torch.float64) / ANGLES
     for wave in range(1, upright.common.shape[2] + 1):
         cosines, sines = upright.common[:, :, wave - 1].double()
         common += cosines[:, None] * torch.cos(wave * turns) + sines[:, None] * torch.sin(wave * turns)
-    radii = torch.arange(upright.rings).double() + 0.5
-    for ring, found in zip(rings, angles_of(upright, planes(pixels)), strict=True):
-        fits = [float((ring.roll(-turn, dims=1) * common * radii[:, None]).sum()) for turn in range(ANGLES)]
-        assert int(np.argmax(fits)) == int(found)
+    common *= (torch.arange(upright.rings).double() + 0.5).repeat(len(common) // upright.rings)[:, None]  # the radii
+    fits = [[float((ring.roll(-turn, dims=1) * common).sum()) for turn in range(ANGLES)] for ring in rings]
+    return torch.tensor(fits, dtype=torch.float64)
+
+
+def test_the_best_angle_is_that_of_the_slow_search():
+    pixels, _ = arrows()
+    upright = learnt(pixels)
+    rings = upright.rings_of(upright.cells_of(planes(pixels)))
+    assert slow_fits(upright, rings).argmax(dim=1).tolist() == angles_of(upright, planes(pixels)).tolist()
+
+
+def test_rings_of_several_channels_weigh_by_their_radii():
+    pixels = np.random.default_rng(0).integers(0, 256, (6, SIZE, SIZE, 2)).astype(np.uint8)
+    pixels[..., 1] //= 3  # another weight of the channels would show
+    upright = learnt(pixels)
+    rings = upright.rings_of(upright.cells_of(planes(pixels)))
+    found, expected = upright._fits(upright._waves(rings), upright.common), slow_fits(upright, rings)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-4 * float(expected.max()))
 
 
 @pytest.mark.parametrize("kind", ["square", "cross"])
