@@ -147,11 +147,13 @@ def test_findings_say_what_is_lost_without_it(row):
 
 
 @pytest.mark.parametrize("row", REST)
-def test_the_rest_moves_no_image_AUROC_by_a_point(row):
-    for data in ("transistor", "bottle"):
-        seeds = losses(row, data)
-        assert len(seeds) == 3
-        assert max(abs(image) for image, *_ in seeds) < 1
+def test_the_rest_moves_image_AUROC_by_no_more_than_findings_say(row):
+    """By less than a point with each seed, on bottle by 0.4 at most, in the mean by 0.3 at most, to a tenth."""
+    for data, most in (("transistor", 1.0), ("bottle", 0.45)):
+        lost = [image for image, *_ in losses(row, data)]
+        assert len(lost) == 3
+        assert max(abs(points) for points in lost) < most
+        assert abs(mean(lost)) < 0.35
 
 
 def test_findings_in_short():

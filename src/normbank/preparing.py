@@ -16,7 +16,7 @@ from .data.loading import Loaded, find_spec, load_all
 from .data.samples import Dataset, first_of
 from .data.splits import contents_of, evenly, hold_out
 from .errors import TrainingError, problem
-from .images import ImageSpec, stored_size
+from .images import ImageSpec
 from .laying import lay
 from .likeness import Stored, in_colour, look_up, stored_record
 from .model.pose import Pose
@@ -76,7 +76,8 @@ def prepare(
     looks, stored = _look_up(loaded, spec)
     advice = advise(train.pixels, config, [one.size for one in looks], len(kept))
     copies, tested = len(contents) - len(set(contents)), _left_for_testing(dataset)
-    remarks = (*_remarks(loaded, dataset, copies), *_remarks_on_use(loaded, len(chosen), len(kept), tested), *advice)
+    on_use = _remarks_on_use(loaded, looks, len(chosen), len(kept), tested)
+    remarks = (*_remarks(loaded, dataset, copies), *on_use, *advice)
     rest = {*range(len(contents))} - {*chosen, *kept}
     copied = tuple(loaded.digests[place] for place in sorted(rest))
     held_out = _part(loaded, kept)
@@ -147,7 +148,7 @@ def _remarks(loaded: Loaded, dataset: Dataset, copies: int) -> list[str]:
     return found
 
 
-def _remarks_on_use(loaded: Loaded, chosen: int, kept: int, tested: int) -> Iterator[str]:
+def _remarks_on_use(loaded: Loaded, looks: Sequence[Stored], chosen: int, kept: int, tested: int) -> Iterator[str]:
     if chosen < FEWEST:
         yield f"only {chosen} images are left to train on, {kept} are held out: data.held_out_min=0 keeps fewer back"
     elif chosen < ENOUGH <= chosen + kept + tested:
@@ -156,8 +157,8 @@ def _remarks_on_use(loaded: Loaded, chosen: int, kept: int, tested: int) -> Iter
             f"{tested} left for testing (data.test_share)"
         )
     channels = loaded.pixels.shape[3]
-    size = stored_size(loaded.samples[0].path, loaded.samples[0].frame) if channels > MANY else None
-    if size and channels > size[1]:
+    size = looks[0].size if looks else None
+    if size and channels > max(MANY, size[1]):
         yield (
             f"images of {size[0]} x {size[1]} with {channels} channels: if the channels stand first, transpose the "
             f"arrays to height x width x channels"
