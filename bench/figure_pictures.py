@@ -19,10 +19,10 @@ from normbank import images
 from normbank.bundle import read_bundle
 from normbank.data.open import open_dataset
 from normbank.data.samples import GOOD, Dataset, Sample
+from normbank.decoding import Pixels
 from normbank.detector import BATCH, Detector
 from normbank.errors import ImageError, UserError
 from normbank.evaluation import Evaluation, Scored, evaluate
-from normbank.images import Pixels
 from normbank.judging import examine
 from normbank.report.overlays import GOOD_PEAK, Rgb, outline, overlay, resized, to_rgb
 from normbank.report.page import Examined

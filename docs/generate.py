@@ -23,7 +23,8 @@ _OPENING = """# Commands and settings
 
 Made by `python docs/generate.py` from the code: change it there.
 
-`normbank --help` lists the commands, `normbank COMMAND --help` explains one.
+`normbank --help` lists the commands, `normbank COMMAND --help` explains one; `normbank --version` says
+which version this is.
 """
 
 _EXIT_CODES = f"""## Exit codes
@@ -36,6 +37,10 @@ _EXIT_CODES = f"""## Exit codes
 | {endings.ANOMALY_FOUND} | `normbank predict --fail-on-anomaly`: an image is anomalous |
 | {endings.INTERRUPTED}, {endings.TERMINATED} | ended by Ctrl-C or by SIGTERM; a message says what is left |
 | {endings.READER_LEFT} | the reader of the output left before the end |
+
+Images that cannot be used are no mistake: they are named and skipped, and the code is 0, unless none is left or
+`--strict` is given. `--fail-on-anomaly` does not let them pass: {endings.MISTAKE} where no image is anomalous and one
+could not be scored.
 """
 
 _SETTINGS = """## Settings
@@ -47,7 +52,7 @@ normbank train parts --out runs/parts --set train.steps=800 --set model.widths=1
 ```
 
 Lists are written with commas, and `none` empties a setting that may be empty. In Python it is
-`preset("paper-small", {"train.steps": 800})` of `normbank.presets`. A name that is not known is answered with the
+`preset("small", {"train.steps": 800})` of `normbank.presets`. A name that is not known is answered with the
 nearest there is.
 
 Where a default has a source, it stands behind the description: paper is a value that the paper prints, field the habit

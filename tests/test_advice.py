@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import gzip
-import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image
+from PIL import Image
 from tiny import tiny_config, weave
 
 from normbank.advice import Outlook, advise, contrast, lie_apart, matches, plan, stands_out
 from normbank.config import Config
-from normbank.images import ImageSpec, read, stored_size
+from normbank.images import ImageSpec
 from normbank.presets import PRESETS, preset
 
 ROWS, COLUMNS = np.mgrid[:64, :64] - 31.5
@@ -370,49 +368,6 @@ def test_enlargement_by_hand() -> None:
 def test_every_preset_is_advised_without_an_error(name: str) -> None:
     assert len(advise(PLENTY[:20], preset(name), [(6, 12), (6, 12)])) == 3
     assert len(advise(PLENTY[:20], preset(name), [(9000, 3000)])) == 3
-
-
-# what a file says of its size
-
-
-def test_the_size_in_a_header_is_the_size_that_is_read(tmp_path: Path) -> None:
-    picture = Image.fromarray(weave(0)[:20])  # 48 wide, 20 high
-    for name in ("a.png", "a.jpg", "a.bmp", "a.tif", "a.webp"):
-        picture.save(tmp_path / name)
-        assert stored_size(tmp_path / name) == (48, 20) == read(tmp_path / name).shape[1::-1], name
-    for orientation in range(1, 9):
-        exif = Image.Exif()
-        exif[ExifTags.Base.Orientation] = orientation
-        picture.save(tmp_path / "turned.jpg", exif=exif)
-        assert stored_size(tmp_path / "turned.jpg") == read(tmp_path / "turned.jpg").shape[1::-1]
-        assert stored_size(tmp_path / "turned.jpg") == ((20, 48) if orientation > 4 else (48, 20))
-    for shape in ((20, 48), (20, 48, 5)):
-        np.save(tmp_path / "a.npy", np.zeros(shape, np.uint16))
-        assert stored_size(str(tmp_path / "a.npy")) == (48, 20)
-
-
-def test_the_size_of_a_frame(tmp_path: Path) -> None:
-    content = struct.pack(">4I", 2051, 2, 28, 20) + bytes(2 * 28 * 20)
-    (tmp_path / "images.gz").write_bytes(gzip.compress(content))
-    assert stored_size(tmp_path / "images.gz", 1) == (20, 28)
-    assert stored_size(tmp_path / "images.gz", 2) is None
-
-
-def test_no_pixel_is_decoded_for_a_size(tmp_path: Path) -> None:
-    for name in ("cut.png", "cut.jpg"):
-        Image.fromarray(np.random.default_rng(0).integers(0, 255, (80, 60, 3), np.uint8)).save(tmp_path / name)
-        content = (tmp_path / name).read_bytes()
-        (tmp_path / name).write_bytes(content[: len(content) // 2])
-        assert stored_size(tmp_path / name) == (60, 80)
-
-
-@pytest.mark.parametrize("name", ["text.png", "text.npy", "empty.jpg", "flat.npy", "missing.png", "."])
-def test_a_size_that_cannot_be_told_is_none(tmp_path: Path, name: str) -> None:
-    (tmp_path / "text.png").write_text("no image")
-    (tmp_path / "text.npy").write_text("no array")
-    (tmp_path / "empty.jpg").touch()
-    np.save(tmp_path / "flat.npy", np.zeros(5, np.uint8))
-    assert stored_size(tmp_path / name) is None
 
 
 # the plan

@@ -10,8 +10,8 @@ import torch
 from tiny import tiny_config, weave
 
 from normbank.batches import Batches, StepSampler, batches_of
+from normbank.decoding import Pixels
 from normbank.defects import VISIBLE, Defects
-from normbank.images import Pixels
 from normbank.model.objective import Batch
 from normbank.symmetry import found, found_shifts, shifted
 

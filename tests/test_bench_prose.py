@@ -15,6 +15,7 @@ from normbank.presets import PRESETS
 REPO = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPO))  # bench stands outside the package
 
+from bench.ablation import rows as ingredients  # noqa: E402
 from bench.comparison import ELSEWHERE  # noqa: E402
 from bench.lines import Line, all_lines  # noqa: E402
 from bench.peers import read_peers  # noqa: E402
@@ -102,6 +103,7 @@ LEFT_OUT = (
     "no made defects, the gradient in the head's place",
 )
 AGAIN = "`small` itself, trained again in bfloat16, seeds 1 and 2"
+ANEW = ("with absolute error", "with colour", "pool sum", "the head weighs the bank")  # of a training of their own
 REST = (
     "no gradient term in the loss",
     "no jitter",
@@ -154,6 +156,23 @@ def test_the_rest_moves_image_AUROC_by_no_more_than_findings_say(row):
         assert len(lost) == 3
         assert max(abs(points) for points in lost) < most
         assert abs(mean(lost)) < 0.35
+
+
+def networks_of(row: str, data: str) -> dict[int, float]:
+    """What tells one training from another: its seconds, to a thousandth. By seed."""
+    lines = {line.cell.row: line for line in all_lines("ablation", "paper", known_cells()) if line.data == data}
+    stored = lines[row].stored if row in lines else ()  # no colour in one channel
+    return {one.identity.seed: one.values["context"]["training_seconds"] for one in stored}
+
+
+@pytest.mark.parametrize("data", ["bottle", "transistor", "magnetic_tile"])
+def test_the_method_says_which_rows_score_the_very_networks_of_small(data):
+    own, its_own = networks_of("small", data), (0,) if data == "magnetic_tile" else (0, 1, 2)
+    for ingredient in ingredients():
+        if ingredient.score and not ingredient.overrides and ingredient.preset == "small":
+            again = ingredient.row in ANEW
+            for seed, trained in networks_of(ingredient.row, data).items():
+                assert (trained == own[seed]) == (seed in its_own and not again), (ingredient.row, seed)
 
 
 def test_findings_in_short():

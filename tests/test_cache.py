@@ -14,7 +14,7 @@ from limits import no_room
 from PIL import Image
 from tiny import save, weave
 
-from normbank import images
+from normbank import decoding, images
 from normbank.data.cache import Cache, default_folder, open_cache
 from normbank.data.samples import Sample
 from normbank.errors import DataError, ImageError
@@ -36,8 +36,8 @@ def cache(tmp_path):
 @pytest.fixture
 def decodes(monkeypatch):
     """The names that were decoded, one for each time."""
-    decode, names = images.decode, []
-    monkeypatch.setattr(images, "decode", lambda content, name: names.append(name) or decode(content, name))
+    decode, names = decoding.decode, []
+    monkeypatch.setattr(decoding, "decode", lambda content, name: names.append(name) or decode(content, name))
     return names
 
 

@@ -116,7 +116,7 @@ def test_info(run, tiny_model):
         f"{tiny_model}: {size:.1f} MiB, format 1",
         "preset     paper-small, 3 steps, seed 0",
         "32 x 32, 3 channels",
-        "from 12 held-out normals, false-alarm rate 7.69%",
+        "from 12 held-out good images, false-alarm rate 7.69%",
         "12 images of tiny",
     ):
         assert text in came.out
@@ -130,7 +130,7 @@ def test_train_says_what_came_of_it_and_what_to_do_next(run, tiny_model, tiny_da
     assert (came.code, came.out) == (0, f"{tiny_model}\n")
     threshold, promise, following = came.err.splitlines()[-3:]
     assert threshold.startswith("threshold  ")
-    assert threshold.endswith("from 12 held-out normals, false-alarm rate 7.69%")
+    assert threshold.endswith("from 12 held-out good images, false-alarm rate 7.69%")
     assert promise.startswith("The 12 good images held out can promise no less than 7.69 % false alarms")
     evaluate = f"normbank evaluate {tiny_model} {tiny_data}"
     assert following == f"next       {evaluate} where it holds defects; normbank predict for new images"

@@ -20,7 +20,8 @@ import typer.main
 from PIL import Image
 from tiny import save, weave
 
-from normbank import config, presets
+from normbank import advice, config, outlets, preparing, presets
+from normbank.calibration import Calibration
 from normbank.cli import app
 
 REPO = Path(__file__).resolve().parent.parent
@@ -317,6 +318,27 @@ def test_training_from_python_is_called_as_it_can_be(tmp_path, monkeypatch, tiny
     assert (call["config"].train.steps, call["config"].data.fit) == (800, "pad")
     assert len(call["dataset"].train) == 24
     assert call["out"] == Path("runs/parts")
+
+
+# --- Numbers ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_predict_writes_is_told_column_by_column():
+    told = text_of(DOCS / "data.md").partition("## What `predict` writes")[2].partition("\n## ")[0]
+    assert tuple(re.findall(r"^\| `(\w+)` \|", told, re.MULTILINE)) == outlets.COLUMNS
+
+
+def test_the_readme_says_how_many_images_it_takes():
+    told = " ".join(text_of(REPO / "README.md").split())
+    words = {10: "Ten", 1 / 21: "4.8 %"}
+    assert f"{words[preparing.FEWEST]} good images are the least, {advice.ENOUGH} a start" in told
+    data = presets.preset("small").data
+    assert (data.held_out, data.held_out_min) == (0.1, 20)
+    assert "A tenth of them, at least 20 and at most half, are held out" in told
+    for held_out, promise in ((20, 1 / 21), (98, 1 / 99), (99, 0.01)):
+        assert Calibration(tuple(range(held_out)), 0.01).promised_rate == pytest.approx(promise)
+    assert f"{words[1 / 21]} for 20; the 1 % that is asked for" in told
+    assert "takes 99 of them" in told
 
 
 # --- The picture -----------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 from tiny import defective, make_tiny, save, weave
 
 import normbank
-from normbank import evaluation, images
+from normbank import decoding, evaluation, images
 from normbank.bundle import Bundle, read_bundle
 from normbank.data.cache import Cache
 from normbank.data.open import open_dataset
@@ -303,7 +303,7 @@ def test_an_empty_mask_is_told_and_its_pixels_do_not_count(detector, data):
 
 def test_a_mask_of_another_shape_is_told_and_its_pixels_do_not_count(detector, data):
     path = data / "ground_truth" / "spot" / "001_mask.png"
-    save(path, images.read(path)[:40, :, 0])
+    save(path, decoding.read(path)[:40, :, 0])
     found = judged(detector, data)
     said = "is 64 x 40 pixels, its image 64 x 64: expected the same shape, drawn on the image as it is shown"
     assert found.skipped == ((str(path), f"{said} (the image is scored, its pixels are not)"),)

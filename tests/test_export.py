@@ -20,10 +20,11 @@ from tiny import tiny_config, weave
 from normbank import export, residual
 from normbank.batches import Batches, as_batches
 from normbank.config import Config
+from normbank.decoding import Pixels
 from normbank.detector import OUTPUTS, PARTS_OUTPUT, Outputs, open_session
 from normbank.errors import ParityError
 from normbank.export import DetectorGraph, make_bundle, to_onnx, verify, weights_of
-from normbank.images import ImageSpec, Pixels
+from normbank.images import ImageSpec
 from normbank.model.bank import Shares
 from normbank.model.network import build
 from normbank.model.objective import objective

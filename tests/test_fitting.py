@@ -333,7 +333,7 @@ def test_advice_from_the_files_is_told_and_recorded(
 
 def test_only_some_files_are_asked_how_they_are_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(preparing, "look_up", lambda path, _: asked.append(path))  # knows of none
+    monkeypatch.setattr(preparing, "stored_as", lambda path, _: asked.append(path))  # knows of none
     monkeypatch.setattr(preparing, "LOOKED_UP", 20)
     dataset = good(tmp_path, 80)
     prepared = prepare(tiny_config(), dataset)

@@ -17,9 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from normbank import images
+from normbank import decoding, images
+from normbank.decoding import decode, read
 from normbank.errors import ImageError
-from normbank.images import ImageSpec, decode, fit_square, load, probe, read, read_mask, stored_size
+from normbank.headers import Stored, look_up
+from normbank.images import ImageSpec, fit_square, load, read_mask
 
 TURNS = {
     1: lambda a: a,
@@ -37,6 +39,11 @@ TURNS = {
 def hostile(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hostile")
     return folder, make_hostile(folder)
+
+
+def values_of(path):
+    stored = look_up(path)
+    return stored.channels, stored.bits
 
 
 def deep(shape, seed=0):
@@ -105,7 +112,7 @@ def test_the_fate_of_every_hostile_file(hostile):
 def test_a_tiff_that_is_not_read_is_called_one(tmp_path, begin):
     path = tmp_path / "odd.tif"
     path.write_bytes(begin + b"\0" * 40)
-    for look in (read, probe):
+    for look in (read, look_up):
         with pytest.raises(ImageError, match=r"is a TIFF that is damaged, or of a layout that is not read \(expected "):
             look(path)
 
@@ -175,7 +182,7 @@ def test_of_many_frames_the_first_counts(hostile):
 
 
 def test_too_many_pixels_are_refused_before_decoding(monkeypatch):
-    monkeypatch.setattr(images, "MAX_PIXELS", 100)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 100)
     with pytest.raises(ImageError, match="is 11 x 10 pixels; more than 100 are not decoded"):
         decode(png_header(11, 10), "x.png")
     with pytest.raises(ImageError, match="is 11 x 10 pixels"):
@@ -272,7 +279,7 @@ def tiff_of(channels, extra):
 @pytest.mark.parametrize(("channels", "extra"), [(4, 0), (5, 0), (6, 0)])
 def test_channels_that_cannot_be_read_are_not_passed_over(tmp_path, channels, extra):
     (tmp_path / "many.tif").write_bytes(tiff_of(channels, extra))
-    for reading in (read, probe):
+    for reading in (read, look_up):
         with pytest.raises(
             ImageError, match=rf"many\.tif.*holds {channels} channels, of which 3 can be read\. Save all"
         ):
@@ -284,7 +291,7 @@ def test_the_sign_of_a_tiff_is_not_passed_over(tmp_path, depth):
     values = np.arange(-32, 32, dtype=np.int8).view(depth).reshape(8, 8)
     picture = Image.fromarray(values.view(np.uint8))
     picture.save(tmp_path / "a.tif", tiffinfo={339: 2 if depth is np.int8 else 1})
-    for reading in (read, probe):
+    for reading in (read, look_up):
         if depth is np.uint8:
             reading(tmp_path / "a.tif")
         else:
@@ -307,7 +314,7 @@ def test_16_bit_grey_keeps_its_depth(tmp_path, kind):
     path.write_bytes(encoded(Image.fromarray(pixels[..., 0]), kind))
     assert read(path).dtype == np.uint16
     assert np.array_equal(read(path), pixels)
-    assert probe(path) == (1, 16)
+    assert values_of(path) == (1, 16)
 
 
 @pytest.mark.parametrize("order", "<>")
@@ -330,7 +337,7 @@ def test_16_bit_colour_in_planes_is_not_read_as_something_else(tmp_path, channel
     path = tmp_path / "planes.tif"
     planes = deep((channels, 20, 30))
     tifffile.imwrite(path, planes, photometric="rgb", planarconfig="separate", compression=compression)
-    for reading in (read, probe):
+    for reading in (read, look_up):
         with pytest.raises(ImageError, match=rf"planes\.tif.*{channels} deep channels, each in a plane.*\.npy"):
             reading(path)
     tifffile.imwrite(path, (planes >> 8).astype(np.uint8), photometric="rgb", planarconfig="separate")
@@ -344,7 +351,7 @@ def test_a_bmp_of_16_bits_a_pixel_has_8_bits_a_value(tmp_path):
     masks = struct.pack("<III", 0xF800, 0x07E0, 0x001F)
     rows = struct.pack("<HHHH", 0xFFFF, 0xF800, 0x07E0, 0x001F)  # from the bottom up
     (tmp_path / "x.bmp").write_bytes(header + masks + rows)
-    assert probe(tmp_path / "x.bmp") == (3, 8)
+    assert values_of(tmp_path / "x.bmp") == (3, 8)
     came = read(tmp_path / "x.bmp")
     assert came.dtype == np.uint8
     assert came.tolist() == [[[0, 255, 0], [0, 0, 255]], [[255, 255, 255], [255, 0, 0]]]
@@ -362,7 +369,7 @@ def test_16_bit_colour_png_through_opencv(tmp_path):
     pixels = deep((20, 30, 3))
     (tmp_path / "x.png").write_bytes(png16(pixels, 2))
     assert np.array_equal(read(tmp_path / "x.png"), pixels)
-    assert probe(tmp_path / "x.png") == (3, 16)
+    assert values_of(tmp_path / "x.png") == (3, 16)
     with_alpha = np.dstack([pixels, deep((20, 30), 1)])
     assert np.array_equal(decode(png16(with_alpha, 6), "x.png"), pixels)
 
@@ -427,22 +434,23 @@ def test_a_16_bit_image_is_resized_at_its_depth():
     assert came.dtype == np.uint16
 
 
-# probe
+# what the header says
 
 
-def test_probe_agrees_with_what_is_read(hostile):
+def test_the_header_agrees_with_what_is_read(hostile):
     folder, fates = hostile
     for name, fate in fates.items():
         if fate == BROKEN or name == "bad_exif.jpg":
             continue
         pixels = read(folder / name)
-        assert probe(folder / name) == (pixels.shape[2], 8 * pixels.dtype.itemsize), name
+        height, width, channels = pixels.shape
+        assert look_up(folder / name) == Stored((width, height), channels, 8 * pixels.dtype.itemsize), name
 
 
 @pytest.mark.parametrize("name", ["empty.png", "text.png", "folder.png", "lost_link.png", "pickle.npy", "float.npy"])
-def test_probe_of_a_broken_file(hostile, name):
+def test_the_header_of_a_broken_file(hostile, name):
     with pytest.raises(ImageError, match=name):
-        probe(hostile[0] / name)
+        look_up(hostile[0] / name)
 
 
 # non-square images
@@ -696,7 +704,7 @@ def test_a_mask_is_drawn_on_the_image_as_it_is_shown(tmp_path):
         image = tmp_path / f"image.{kind}"
         Image.new("L", (40, 20)).save(image, exif=orientation(6))
         Image.new("L", (20, 40), 255).save(tmp_path / "mask.png")
-        assert images.stored_size(image) == (20, 40)
+        assert look_up(image).size == (20, 40)
         assert read_mask(tmp_path / "mask.png", 8, image=image).all(), kind
         Image.new("L", (40, 20), 255).save(tmp_path / "mask.png")
         with pytest.raises(ImageError, match="its image 20 x 40"):
@@ -755,7 +763,8 @@ def test_a_broken_mask_is_named(tmp_path):
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
     pipe = tmp_path / "pipe.png"
     os.mkfifo(pipe)
-    assert stored_size(pipe) is None
+    with pytest.raises(ImageError, match="is not a plain file"):
+        look_up(pipe)
     came = []
 
     def attempt():
@@ -797,10 +806,10 @@ def test_decoding_on_threads_leaves_the_warning_filters_alone():
         assert warnings.filters == before
 
 
-def test_probe_does_not_warn_of_odd_metadata(hostile):
+def test_the_header_does_not_warn_of_odd_metadata(hostile):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert probe(hostile[0] / "bad_exif.jpg") == (3, 8)
+        assert values_of(hostile[0] / "bad_exif.jpg") == (3, 8)
 
 
 def test_pillows_own_limit_is_left_as_it_was():

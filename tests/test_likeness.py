@@ -9,8 +9,9 @@ import pytest
 from tiny import save
 
 import normbank
+from normbank.headers import Stored
 from normbank.images import ImageSpec
-from normbank.likeness import Likeness, Stored, in_colour, look_up, stored_record
+from normbank.likeness import Likeness, in_colour, stored_as, stored_record
 from normbank.outlets import Target
 from normbank.predicting import watched
 
@@ -129,11 +130,11 @@ def picture(tmp_path, channels, bits=8, name="a.npy"):
 
 
 def test_how_a_file_is_stored(tmp_path, image):
-    assert look_up(image(60, 40)) == Stored((60, 40), 3, 8)
-    assert look_up(picture(tmp_path, 5, 16)) == Stored((48, 48), 5, 16)
-    assert look_up(picture(tmp_path, 1, 16, "a.png")) == Stored((48, 48), 1, 16)
+    assert stored_as(image(60, 40)) == Stored((60, 40), 3, 8)
+    assert stored_as(picture(tmp_path, 5, 16)) == Stored((48, 48), 5, 16)
+    assert stored_as(picture(tmp_path, 1, 16, "a.png")) == Stored((48, 48), 1, 16)
     np.save(tmp_path / "real.npy", np.zeros((8, 8)))
-    assert look_up(tmp_path / "real.npy") is None  # floating point: whoever decodes it says so
+    assert stored_as(tmp_path / "real.npy") is None  # floating point: whoever decodes it says so
 
 
 def test_a_grey_image_among_coloured_ones(tmp_path):
@@ -179,7 +180,7 @@ def test_images_in_colour(blue, kind, coloured):
 def test_a_frame_of_a_file_of_many_is_looked_at(tmp_path):
     axes = b"".join(length.to_bytes(4, "big") for length in (1, 20, 60))
     (tmp_path / "digits").write_bytes(bytes((0, 0, 8, 3)) + axes + bytes(20 * 60))
-    assert look_up(tmp_path / "digits", 0) == Stored((60, 20), 1, 8)
+    assert stored_as(tmp_path / "digits", 0) == Stored((60, 20), 1, 8)
     assert "is 60 x 20" in likeness([(28, 28)]).see(tmp_path / "digits", 0)
 
 

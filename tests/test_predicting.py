@@ -20,7 +20,7 @@ from PIL import Image
 from tiny import defective, save, weave
 
 import normbank
-from normbank import predicting
+from normbank import decoding, images
 from normbank.bundle import Bundle, read_bundle
 from normbank.data.files import DRAWN
 from normbank.detector import Detector
@@ -477,7 +477,7 @@ def test_strict_stops_at_the_first_broken_file_after_writing_what_came_before(de
 
 
 def test_a_file_that_goes_while_it_is_scored_is_told(detector, folder, tmp_path, monkeypatch):
-    read = predicting.images.read
+    read = decoding.read
 
     def gone(path, frame=None):
         Path(path).unlink()
@@ -485,8 +485,8 @@ def test_a_file_that_goes_while_it_is_scored_is_told(detector, folder, tmp_path,
 
     outlets = Outlets(csv=tmp_path / "o.csv", overlays=tmp_path / "heat")
     targets = list(find_targets([str(folder / "a.png"), str(folder / "sub" / "b.png")]))
-    monkeypatch.setattr(predicting.images, "load", lambda *_: weave(1, 32))
-    monkeypatch.setattr(predicting.images, "read", gone)
+    monkeypatch.setattr(images, "load", lambda *_: weave(1, 32))
+    monkeypatch.setattr(decoding, "read", gone)
     tally = score_all(detector, targets, outlets)
     assert (tally.scored, tally.broken) == (0, 2)
     assert rows_of(outlets.csv)[0]["error"] == (

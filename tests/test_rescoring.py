@@ -14,10 +14,11 @@ from tiny import defective, weave
 from normbank import rescoring
 from normbank.bundle import Bundle, read_bundle, write_bundle
 from normbank.config import from_dict
+from normbank.decoding import Pixels
 from normbank.detector import Detector, load
 from normbank.errors import BundleError, ConfigError
 from normbank.export import weights_of
-from normbank.images import ImageSpec, Pixels
+from normbank.images import ImageSpec
 from normbank.model.network import build
 from normbank.rescoring import rescore
 

@@ -20,9 +20,9 @@ from tiny import tiny_config
 from normbank import machine, training
 from normbank.batches import Batches
 from normbank.config import Config
+from normbank.decoding import Pixels
 from normbank.errors import TrainingError
 from normbank.identity import ORDER, OtherRunError, difference
-from normbank.images import Pixels
 from normbank.model.network import build
 from normbank.model.objective import Batch, objective
 from normbank.progress import Progress

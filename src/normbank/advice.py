@@ -14,7 +14,8 @@ from PIL import Image
 from .calibration import Calibration
 from .config import Config, takes_size
 from .data.splits import evenly
-from .images import ImageSpec, Pixels
+from .decoding import Pixels
+from .images import ImageSpec
 from .likeness import Size, side_of
 from .presets import PRESETS
 from .progress import printable

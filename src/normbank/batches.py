@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from .decoding import Pixels
 from .defects import Defects, full_scale
-from .images import Pixels
 from .model.objective import Batch
 from .settings import Train
 from .symmetry import MIRRORS, SHIFTS, Mirror, mirrors, shifted, shifts

@@ -44,9 +44,9 @@ ReaderSettings = Annotated[
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="stop at the first broken image")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what an earlier run left in the folder")]
-Threads = Annotated[
-    int,
-    typer.Option(min=0, help="threads that judge, at most (evaluate reads with two more); 0: one a processor"),
+Threads = Annotated[int, typer.Option(min=0, help="threads that judge, at most; 0: one a processor")]
+EvaluateThreads = Annotated[
+    int, typer.Option("--threads", min=0, help="threads that judge, at most (two more read); 0: one a processor")
 ]
 
 
@@ -125,7 +125,7 @@ def evaluate(
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write all figures here")] = None,
     report: Annotated[Path | None, typer.Option(metavar="DIR", help="write an HTML report into this folder")] = None,
     set_: ReaderSettings = None,
-    threads: Threads = 0,
+    threads: EvaluateThreads = 0,
     strict: Strict = False,
 ) -> None:
     """Measure a detector on the test images of DATA: AUROC, AP, F1, AUPRO, whole and by kind of defect."""

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from . import images, machine
 from .bundle import Bundle, read_bundle
 from .calibration import Calibration
+from .decoding import Pixels
 from .errors import BundleError, ConfigError, ImageError, UserError, problem
-from .images import ImageSpec, Pixels
+from .images import ImageSpec
 from .likeness import Likeness
 
 Source = str | Path | Pixels

@@ -16,9 +16,9 @@ from .data.files import all_below, below
 from .data.loading import load_each
 from .data.samples import Dataset, Sample, Skipped, first_of
 from .data.splits import contents_of
+from .decoding import Pixels
 from .detector import BATCH, Detector
 from .errors import DataError, ImageError, MetricError
-from .images import Pixels
 
 Maps = NDArray[np.float32]
 Masks = NDArray[np.bool_]

@@ -25,9 +25,10 @@ from torch.nn.utils import fuse_conv_bn_eval
 from . import residual
 from .bundle import Bundle
 from .config import Config
+from .decoding import Pixels
 from .detector import OUTPUTS, PARTS_OUTPUT, Outputs, open_session, portions
 from .errors import ParityError
-from .images import ImageSpec, Pixels
+from .images import ImageSpec
 from .model.network import Network
 from .model.parts import PARTS, View, enlarge
 

@@ -21,11 +21,12 @@ from .config import Config
 from .data.cache import Cache
 from .data.files import below, ensure_no_loss
 from .data.samples import Dataset
+from .decoding import Pixels
 from .detector import BATCH, Detector
 from .errors import TrainingError, problem
 from .export import PROBED, make_bundle
 from .identity import Identity, OtherRunError, difference, identity_of, images_record, order_of
-from .images import Pixels, reduced
+from .images import reduced
 from .model.bank import Shares
 from .model.memories import check_name
 from .model.pose import Pose

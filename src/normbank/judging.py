@@ -12,6 +12,7 @@ from . import images
 from .bundle import ensure_writable, write_atomically
 from .data.files import ensure_no_loss
 from .data.samples import Dataset, Sample
+from .decoding import Pixels
 from .detector import Detector
 from .errors import ImageError, UserError, problem
 from .evaluation import METRICS, NOTES, Evaluation, evaluate, to_test
@@ -80,7 +81,7 @@ def examine(detector: Detector, sample: Sample) -> Examined:
     return Examined(pixels, outputs.reconstructions[0], outputs.anomaly_maps[0], _mask(detector, sample), parts)
 
 
-def _mask(detector: Detector, sample: Sample) -> images.Pixels | None:
+def _mask(detector: Detector, sample: Sample) -> Pixels | None:
     spec = detector.spec
     if not (sample.mask and sample.label):  # that of a good image is passed over, as in the figures
         return None

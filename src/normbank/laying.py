@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .config import Config
 from .data.splits import evenly
-from .images import Pixels
+from .decoding import Pixels
 from .model.cells import AT_ONCE
 from .model.middle import Middle
 from .model.pose import Pose

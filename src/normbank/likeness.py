@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from .decoding import Pixels
 from .errors import UserError
-from .images import ImageSpec, Pixels, probe, stored_size
+from .headers import Stored, look_up
+from .images import ImageSpec
 
 Size = tuple[int, int]  # width, height in pixels
 SHAPE = 1.1  # times wider for its height, or higher for its width, than any good image: of another shape
@@ -29,20 +31,10 @@ def side_of(size: Size, fit: str) -> int:
     return min(size) if fit == "crop" else max(size)
 
 
-@dataclass(frozen=True)
-class Stored:
-    """How the file of an image is stored: (width, height) in pixels, channels without alpha, bits a value."""
-
-    size: Size
-    channels: int
-    bits: int
-
-
-def look_up(path: str | Path, frame: int | None = None) -> Stored | None:
-    """How a file is stored, by its header; None where that cannot be told, which is left to whoever decodes it."""
-    size = stored_size(path, frame)
+def stored_as(path: str | Path, frame: int | None = None) -> Stored | None:
+    """How a file is stored; None where that cannot be told, which is left to whoever decodes it."""
     try:
-        return size and Stored(size, *probe(path, frame))
+        return look_up(path, frame)
     except UserError:
         return None
 
@@ -105,7 +97,7 @@ class Likeness:
 
         Of what cannot be read others tell.
         """
-        stored = look_up(path, frame) if self._known else None
+        stored = stored_as(path, frame) if self._known else None
         difference = self._difference(stored) if stored else None
         if difference is None:
             return None

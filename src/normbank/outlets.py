@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from . import images
+from . import decoding
 from .bundle import is_stdout, write_atomically
 from .data.files import DRAWN, ensure_no_loss
 from .detector import Detector, Prediction
@@ -237,7 +237,7 @@ def _overlay_writer(folder: Path, detector: Detector) -> Writer:
 
     def write(target: Target, result: Prediction | ImageError) -> None:
         if isinstance(result, Prediction):
-            original = images.read(target.path)
+            original = decoding.read(target.path)
             size = _shown_size(*original.shape[:2])
             picture = resized(to_rgb(original), size)
             content = draw_overlay(picture, result.anomaly_map, scale, size, fit=detector.spec.fit)

@@ -13,8 +13,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
-from . import images
 from .data.files import list_images
+from .decoding import SUFFIXES
 from .detector import Detector, Prediction
 from .errors import DataError, ImageError, UserError, problem
 from .likeness import Likeness
@@ -90,7 +90,7 @@ def _from_path(text: str, count: int, without: Collection[Path]) -> list[Target]
     listing = list_images(path, without=without)
     found = sorted({**dict.fromkeys(listing.paths, ""), **dict(listing.skipped)}.items())
     if not found:
-        raise DataError(f"{text!r}: no image in this folder. Expected files ending in {', '.join(images.SUFFIXES)}.")
+        raise DataError(f"{text!r}: no image in this folder. Expected files ending in {', '.join(SUFFIXES)}.")
     below = _inside(path) if count > 1 else Path()
     return [Target(name, below / Path(name).relative_to(path), reason) for name, reason in found]
 

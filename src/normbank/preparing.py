@@ -16,9 +16,10 @@ from .data.loading import Loaded, find_spec, load_all
 from .data.samples import Dataset, first_of
 from .data.splits import contents_of, evenly, hold_out
 from .errors import TrainingError, problem
+from .headers import Stored
 from .images import ImageSpec
 from .laying import lay
-from .likeness import Stored, in_colour, look_up, stored_record
+from .likeness import in_colour, stored_as, stored_record
 from .model.pose import Pose
 from .progress import Progress
 
@@ -174,6 +175,6 @@ def _remarks_on_use(loaded: Loaded, looks: Sequence[Stored], chosen: int, kept: 
 def _look_up(loaded: Loaded, spec: ImageSpec) -> tuple[list[Stored], dict[str, Any] | None]:
     """How some of the files are stored, evenly chosen, and the record of these."""
     places = evenly(len(loaded.samples), LOOKED_UP)
-    found = (look_up(loaded.samples[place].path, loaded.samples[place].frame) for place in places)
+    found = (stored_as(loaded.samples[place].path, loaded.samples[place].frame) for place in places)
     looks = [one for one in found if one is not None]
     return looks, stored_record(looks, spec.fit, in_colour(loaded.pixels[place] for place in places))

@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from .batches import as_batches
 from .data.splits import contents_of
+from .decoding import Pixels
 from .defects import Defects
-from .images import Pixels
 from .metrics import auroc
 from .model.bank import Bank, Shares
 from .settings import Train

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .data.splits import contents_of, evenly
-from .images import Pixels
+from .decoding import Pixels
 
 Mirror = Callable[[NDArray[Any]], NDArray[Any]]
 MIRRORS: dict[str, Mirror] = {  # images [N, S, S, C]

@@ -68,9 +68,8 @@ def _threshold(detector: Detector) -> str:
     known = detector.calibration
     if known.threshold is None:
         return "none"
-    return (
-        f"{known.threshold:.6g}, from {len(known.scores)} held-out normals, false-alarm rate {known.promised_rate:.2%}"
-    )
+    held_out = f"{len(known.scores)} held-out good images"
+    return f"{known.threshold:.6g}, from {held_out}, false-alarm rate {known.promised_rate:.2%}"
 
 
 def about_machine() -> Iterator[str]:

@@ -28,9 +28,9 @@ from torch.utils.data import DataLoader
 from . import machine
 from .batches import StepSampler, batches_of
 from .config import Config
+from .decoding import Pixels
 from .errors import TrainingError, problem
 from .identity import ORDER, Identity, OtherRunError, difference
-from .images import Pixels
 from .model.network import Network, build
 from .model.objective import Batch, objective
 from .progress import Progress

@@ -22,9 +22,10 @@ from pathlib import Path
 import numpy as np
 import PIL
 
-from .. import images
+from .. import decoding, images
+from ..decoding import Pixels
 from ..errors import DataError, ImageError, problem
-from ..images import ImageSpec, Pixels
+from ..images import ImageSpec
 from .samples import Sample
 
 DEFAULT_LIMIT = 4 * 2**30
@@ -63,15 +64,15 @@ class Cache:
 
     def _load(self, sample: Sample, spec: ImageSpec) -> tuple[Pixels, str]:
         if sample.frame is not None:
-            frame = images.read(sample.path, sample.frame)  # decoded with its file, which is kept in memory
+            frame = decoding.read(sample.path, sample.frame)  # decoded with its file, which is kept in memory
             return images.load(frame, spec), hashlib.sha256(frame.tobytes()).hexdigest()
-        content = images.read_bytes(Path(sample.path))
+        content = decoding.read_bytes(Path(sample.path))
         digest = hashlib.sha256(content).hexdigest()
         path = self._path(digest, spec, Path(sample.path).suffix)
         kept = _read_entry(path, spec)
         if kept is not None:
             return kept, digest
-        pixels = images.load(images.decode(content, sample.path), spec)
+        pixels = images.load(decoding.decode(content, sample.path), spec)
         _write_entry(path, pixels)
         return pixels, digest
 

@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from ..decoding import SUFFIXES
 from ..errors import DataError, UserError, problem
-from ..images import SUFFIXES
 from .samples import Skipped
 
 _HEAD = 1024  # bytes of a file that tell what it is

@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import images
+from ..decoding import SUFFIXES, Pixels
 from ..errors import DataError, ImageError
-from ..images import ImageSpec, Pixels
+from ..headers import look_up
+from ..images import ImageSpec
 from ..settings import Data
 from .cache import Cache
 from .samples import Sample, Skipped
@@ -43,11 +44,11 @@ def find_spec(samples: Sequence[Sample], settings: Data) -> ImageSpec:
         raise DataError("expected training images, got none. Name a folder that holds good images.")
     channels, bits = settings.channels, settings.bits
     if channels is None or bits is None:
-        seen = Counter(kind for kind in ordered_map(_probe, samples) if kind is not None)
+        seen = Counter(kind for kind in ordered_map(_values, samples) if kind is not None)
         if not seen:
             raise DataError(
                 f"none of the {len(samples)} training images can be opened: {_first_reason(samples)}. "
-                f"Check that they are images of a kind that is read: {', '.join(images.SUFFIXES)}."
+                f"Check that they are images of a kind that is read: {', '.join(SUFFIXES)}."
             )
         (found_channels, found_bits), _ = seen.most_common(1)[0]
         channels, bits = channels or found_channels, bits or (16 if found_bits == 16 else 8)
@@ -102,16 +103,18 @@ def ordered_map(function: Callable[[T], R], items: Sequence[T], threads: int = 2
         pool.shutdown(cancel_futures=True)  # whoever stops early, by Ctrl-C for one, does not wait for the rest
 
 
-def _probe(sample: Sample) -> tuple[int, int] | None:
+def _values(sample: Sample) -> tuple[int, int] | None:
+    """Channels and bits of an image; None where its file does not say."""
     try:
-        return images.probe(sample.path, sample.frame)
+        stored = look_up(sample.path, sample.frame)
     except ImageError:
         return None
+    return stored.channels, stored.bits
 
 
 def _first_reason(samples: Sequence[Sample]) -> str:
     try:
-        images.probe(samples[0].path, samples[0].frame)
+        look_up(samples[0].path, samples[0].frame)
     except ImageError as error:
         return str(error)
     return "it can now"  # the file came, or came back, in between

@@ -11,7 +11,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from ..images import Pixels
+from ..decoding import Pixels
 from .samples import Sample
 
 Split = tuple[tuple[Sample, ...], tuple[Sample, ...]]

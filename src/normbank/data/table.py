@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from ..decoding import SUFFIXES
 from ..errors import DataError, problem
-from ..images import SUFFIXES
 from ..settings import Data
 from .files import is_image_name
 from .samples import GOOD, Dataset, Sample
