@@ -144,7 +144,8 @@ def told(row: str, data: str) -> str:
 
 @pytest.mark.parametrize("row", [*LEFT_OUT, AGAIN])
 def test_findings_say_what_is_lost_without_it(row):
-    lost = (told(row, "transistor"), told(row, "bottle"))
+    tile = "-" if row == AGAIN else told(row, "magnetic_tile")
+    lost = (told(row, "transistor"), told(row, "bottle"), tile)
     assert f"| {row} | {' | '.join(lost)} |" in section("What each ingredient of `small` is worth")
 
 
