@@ -145,6 +145,13 @@ def test_a_grey_image_among_coloured_ones(tmp_path):
     assert likeness([(48, 48)], coloured=False).see(grey) is None
 
 
+@pytest.mark.parametrize(("wanted", "came"), [(3, 5), (1, 5), (5, 3), (5, 1)])
+def test_nothing_is_said_of_the_score_of_what_cannot_be_scored(tmp_path, wanted, came):
+    found = Likeness(ImageSpec(256, wanted, 8), record_of([(600, 300)]))
+    assert found.see(picture(tmp_path, came)) is None
+    assert found.see(picture(tmp_path, wanted, name="b.npy")) is not None
+
+
 @pytest.mark.parametrize(("known", "bits", "counts"), [(8, 16, (65535, 255)), (16, 8, (255, 65535))])
 def test_another_depth(tmp_path, known, bits, counts):
     path = picture(tmp_path, 1, bits, "a.png")

@@ -113,6 +113,8 @@ class Likeness:
     def _difference(self, stored: Stored) -> tuple[str, _Consequence] | None:
         """How the image is stored and what comes of it; None where it is as the good ones were."""
         assert self._known is not None
+        if {stored.channels, self._spec.channels} not in ({self._spec.channels}, {1, 3}):
+            return None  # it is refused, not scored
         size, (least, most) = stored.size, self._known["ratio"]
         wide, high = (_range(*self._known[side]) for side in ("width", "height"))
         sizes = f"is {size[0]} x {size[1]}, the good images were {wide} wide and {high} high"
