@@ -103,6 +103,7 @@ LEFT_OUT = (
     "no made defects, the gradient in the head's place",
 )
 AGAIN = "`small` itself, trained again in bfloat16, seeds 1 and 2"
+LITTLE_ON_TILE = ("no gradient term in the loss", "no jitter", "soft read", "temperature 1", "exposure")
 ANEW = ("with absolute error", "with colour", "pool sum", "the head weighs the bank")  # of a training of their own
 REST = (
     "no gradient term in the loss",
@@ -157,6 +158,15 @@ def test_the_rest_moves_image_AUROC_by_no_more_than_findings_say(row):
         assert len(lost) == 3
         assert max(abs(points) for points in lost) < most
         assert abs(mean(lost)) < 0.35
+
+
+@pytest.mark.parametrize("row", LITTLE_ON_TILE)
+def test_the_rest_moves_magnetic_tile_by_no_more_than_findings_say(row):
+    lost = losses(row, "magnetic_tile")
+    assert len(lost) == 3
+    assert max(abs(image) for image, *_ in lost) < 0.75
+    for metric in (0, 1):
+        assert abs(mean([seed[metric] for seed in lost])) < 0.35
 
 
 def networks_of(row: str, data: str) -> dict[int, float]:
