@@ -330,14 +330,14 @@ def test_what_predict_writes_is_told_column_by_column():
 
 def test_the_readme_says_how_many_images_it_takes():
     told = " ".join(text_of(REPO / "README.md").split())
-    words = {10: "Ten", 1 / 21: "4.8 %"}
-    assert f"{words[preparing.FEWEST]} good images are the least, {advice.ENOUGH} a start" in told
+    assert preparing.FEWEST == 10
+    assert f"Ten good images are the least, {advice.ENOUGH} a start" in told
     data = presets.preset("small").data
     assert (data.held_out, data.held_out_min) == (0.1, 20)
     assert "A tenth of them, at least 20 and at most half, are held out" in told
     for held_out, promise in ((20, 1 / 21), (98, 1 / 99), (99, 0.01)):
         assert Calibration(tuple(range(held_out)), 0.01).promised_rate == pytest.approx(promise)
-    assert f"{words[1 / 21]} for 20; the 1 % that is asked for" in told
+    assert f"{100 / 21:.1f} % for 20; the 1 % that is asked for" in told
     assert "takes 99 of them" in told
 
 

@@ -9,9 +9,9 @@ import pytest
 from tiny import save
 
 import normbank
-from normbank.headers import Stored
+from normbank.headers import Stored, stored_as
 from normbank.images import ImageSpec
-from normbank.likeness import Likeness, in_colour, stored_as, stored_record
+from normbank.likeness import Likeness, in_colour, stored_record
 from normbank.outlets import Target
 from normbank.predicting import watched
 

@@ -46,7 +46,7 @@ Strict = Annotated[bool, typer.Option("--strict", help="stop at the first broken
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what an earlier run left in the folder")]
 Threads = Annotated[int, typer.Option(min=0, help="threads that judge, at most; 0: one a processor")]
 EvaluateThreads = Annotated[
-    int, typer.Option("--threads", min=0, help="threads that judge, at most (two more read); 0: one a processor")
+    int, typer.Option(min=0, help="threads that judge, at most (two more read); 0: one a processor")
 ]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from .decoding import Pixels, check_samples, checked, is_deep, is_npy, opened, read, read_bytes, why
-from .errors import ImageError
+from .errors import ImageError, UserError
 from .quiet import QUIET
 
 _WIDTH, _HEIGHT = 256, 257  # tags of TIFF
@@ -48,6 +48,14 @@ def look_up(path: str | Path, frame: int | None = None) -> Stored:
         raise
     except Exception as error:  # as in decoding
         raise ImageError(str(path), why(error, read_bytes(Path(path), 4))) from None
+
+
+def stored_as(path: str | Path, frame: int | None = None) -> Stored | None:
+    """How a file is stored; None where that cannot be told, which is left to whoever decodes it."""
+    try:
+        return look_up(path, frame)
+    except UserError:
+        return None
 
 
 def _stored(pixels: Pixels) -> Stored:

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from .decoding import Pixels
-from .errors import UserError
-from .headers import Stored, look_up
+from .headers import Stored, stored_as
 from .images import ImageSpec
 
 Size = tuple[int, int]  # width, height in pixels
@@ -29,14 +28,6 @@ _MADE = {
 def side_of(size: Size, fit: str) -> int:
     """The side of the square that an image of this size is made into, before it gets the model's size."""
     return min(size) if fit == "crop" else max(size)
-
-
-def stored_as(path: str | Path, frame: int | None = None) -> Stored | None:
-    """How a file is stored; None where that cannot be told, which is left to whoever decodes it."""
-    try:
-        return look_up(path, frame)
-    except UserError:
-        return None
 
 
 def stored_record(looks: Sequence[Stored], fit: str, coloured: bool = False) -> dict[str, Any] | None:

@@ -16,10 +16,10 @@ from .data.loading import Loaded, find_spec, load_all
 from .data.samples import Dataset, first_of
 from .data.splits import contents_of, evenly, hold_out
 from .errors import TrainingError, problem
-from .headers import Stored
+from .headers import Stored, stored_as
 from .images import ImageSpec
 from .laying import lay
-from .likeness import in_colour, stored_as, stored_record
+from .likeness import in_colour, stored_record
 from .model.pose import Pose
 from .progress import Progress
 

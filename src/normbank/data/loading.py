@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..decoding import SUFFIXES, Pixels
 from ..errors import DataError, ImageError
-from ..headers import look_up
+from ..headers import look_up, stored_as
 from ..images import ImageSpec
 from ..settings import Data
 from .cache import Cache
@@ -44,7 +44,8 @@ def find_spec(samples: Sequence[Sample], settings: Data) -> ImageSpec:
         raise DataError("expected training images, got none. Name a folder that holds good images.")
     channels, bits = settings.channels, settings.bits
     if channels is None or bits is None:
-        seen = Counter(kind for kind in ordered_map(_values, samples) if kind is not None)
+        looks = ordered_map(lambda sample: stored_as(sample.path, sample.frame), samples)
+        seen = Counter((stored.channels, stored.bits) for stored in looks if stored)
         if not seen:
             raise DataError(
                 f"none of the {len(samples)} training images can be opened: {_first_reason(samples)}. "
@@ -101,15 +102,6 @@ def ordered_map(function: Callable[[T], R], items: Sequence[T], threads: int = 2
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)  # whoever stops early, by Ctrl-C for one, does not wait for the rest
-
-
-def _values(sample: Sample) -> tuple[int, int] | None:
-    """Channels and bits of an image; None where its file does not say."""
-    try:
-        stored = look_up(sample.path, sample.frame)
-    except ImageError:
-        return None
-    return stored.channels, stored.bits
 
 
 def _first_reason(samples: Sequence[Sample]) -> str:
