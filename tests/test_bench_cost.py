@@ -32,6 +32,7 @@ def narrow(monkeypatch):
     return asked
 
 
+@pytest.mark.slow  # three graphs
 def test_a_machine_a_file_and_a_table_of_the_report(narrow, tmp_path, capsys, monkeypatch):
     graphs = []
     opened = cost.open_session

@@ -19,6 +19,7 @@ from tiny import tiny_config, weave
 
 from normbank import export, residual
 from normbank.batches import Batches, as_batches
+from normbank.bundle import Bundle
 from normbank.config import Config
 from normbank.decoding import Pixels
 from normbank.detector import OUTPUTS, PARTS_OUTPUT, Outputs, open_session
@@ -239,11 +240,17 @@ def test_the_low_bits_of_16_reach_the_map() -> None:
 # the bundle
 
 
+@cache
+def bundled() -> Bundle:
+    """What a file holds of the first case."""
+    config, spec, graph, _ = made(CASES["hard renormalised"])
+    return make_bundle(graph.network, config, spec, {"some": "record"}, pixels_of(CASES["hard renormalised"], 3))
+
+
 def test_the_weights_in_the_bundle_are_the_network() -> None:
     one = CASES["hard renormalised"]
     config, spec, graph, _ = made(one)
-    pixels = pixels_of(one, 3)
-    bundle = make_bundle(graph.network, config, spec, {"some": "record"}, pixels)
+    bundle, pixels = bundled(), pixels_of(one, 3)
     assert bundle.manifest == {"some": "record"}
     again = build(config, one.channels)
     again.load_state_dict(weights_of(bundle, again.state_dict()))
@@ -257,8 +264,8 @@ def test_the_weights_in_the_bundle_are_the_network() -> None:
 
 
 def test_what_the_graph_holds_to_the_last_bit_stands_in_the_file_once() -> None:
-    config, spec, graph, _ = made(CASES["hard renormalised"])
-    bundle = make_bundle(graph.network, config, spec, {}, pixels_of(CASES["hard renormalised"], 3))
+    config, _, graph, _ = made(CASES["hard renormalised"])
+    bundle = bundled()
     apart = safetensors.torch.load(bundle.weights).keys()
     items = {name for name in graph.network.state_dict() if name.endswith("items")}
     assert len(items) == config.model.memory_levels
@@ -267,7 +274,8 @@ def test_what_the_graph_holds_to_the_last_bit_stands_in_the_file_once() -> None:
     assert all(name in bundle.graph.decode("latin-1") for name in items)
 
 
-@pytest.mark.parametrize("shares", [Shares(0.5, 0.5), pytest.param(Shares(0, 1), marks=pytest.mark.slow)], ids=str)
+@pytest.mark.slow  # half a minute a graph
+@pytest.mark.parametrize("shares", [Shares(0.5, 0.5), Shares(0, 1)], ids=str)
 def test_head_and_bank_at_two_sizes_agree(shares: Shares) -> None:
     """The shape of `small`: a network that sees half, a head, and a bank that sees all, patches among it."""
     score = {"score.parts": ("head", "bank", "marked"), "score.weights": (1.0, 2.0, 1.0)}

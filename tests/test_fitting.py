@@ -139,11 +139,11 @@ def test_the_paper_s_presets_hold_out_none_and_promise_nothing(tmp_path: Path, c
     assert found.manifest["map_scale"] > 0  # heat maps have their scale from training images then
 
 
-def test_a_bank_that_knows_all_images_by_heart_gives_heat_maps_no_scale(tmp_path: Path) -> None:
+def test_a_bank_that_knows_all_images_by_heart_gives_heat_maps_no_scale(tmp_path: Path, cheap: Cheap) -> None:
     """Their distance is next to nothing: the scale is what the parts can reach at most, which are below 1 each."""
     own = {**SETTINGS, "model.bank": 10_000, "model.head_width": 0, "score.parts": ["bank"], "score.weights": [2.0]}
     config = preset("small", {**own, "data.held_out": 0, "data.held_out_min": 0, "train.corrupt": 0.0})
-    model = fit(config, good(tmp_path / "data", 12), tmp_path / "run", quiet=True)
+    model = cheap(good(tmp_path / "data", 12), tmp_path / "run", config)
     assert detectors.load(model).manifest["map_scale"] == 2
 
 

@@ -105,6 +105,17 @@ def test_a_hostile_folder_is_survived_and_each_fate_told(tmp_path, cache):
         assert all(reason for _, reason in loaded.skipped)
 
 
+def test_strict_stops_at_the_first_that_is_broken(tmp_path, cache):
+    fine, *broken = (Sample(str(tmp_path / name), 0, "good") for name in ("a.png", "b.png", "c.png"))
+    save(tmp_path / "a.png", weave(1))
+    for one in broken:
+        (tmp_path / one.path).write_bytes(b"")
+    seen = []
+    with pytest.raises(ImageError, match=r"b\.png") as caught:
+        load_all([fine, *broken, *[fine] * 200], ImageSpec(32, 3, 8), cache, seen.append, strict=True)
+    assert (caught.value.path, seen) == (broken[0].name, [1])
+
+
 def test_none_that_can_be_used_gives_empty_arrays(tmp_path, cache):
     loaded = load_all([Sample(str(tmp_path / "gone.png"), 0, "good")], ImageSpec(32, 1, 16), cache)
     assert loaded.pixels.shape == (0, 32, 32, 1)

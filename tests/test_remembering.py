@@ -117,7 +117,8 @@ def test_the_same_images_and_seed_make_the_same_bank() -> None:
     assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
 
 
-@pytest.mark.parametrize("patches", [pytest.param(0, marks=pytest.mark.slow), 30])
+@pytest.mark.slow
+@pytest.mark.parametrize("patches", [0, 30])
 def test_a_detector_with_a_bank_from_images_to_verdict(tmp_path, patches: int) -> None:
     """Trained, exported with parity, told of, and scored anew from its file."""
     paths = [save(tmp_path / "parts" / f"{number:02}.png", weave(number)) for number in range(30)]

@@ -428,6 +428,7 @@ class Everything(torch.nn.Module):
         return *maps.values(), *(tensor for pair in finished for tensor in pair)
 
 
+@pytest.mark.slow  # the graphs of detectors, which hold the same equations, are compared in test_export
 def test_the_exported_graph_agrees():
     shape = (3, 15, 15)  # an odd side is repeated before it is halved
     example = random_maps(35, 2, *shape), random_maps(38, 2, *shape)

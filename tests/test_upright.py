@@ -220,7 +220,7 @@ def coloured(image: np.ndarray) -> np.ndarray:
     return np.concatenate([image, image // 2, 255 - image], axis=2)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module")  # turning takes the exporter long: what needs the graph is slow
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A detector that has learnt 30 coloured arrows at any angle, by its bank alone; its network sees half as much."""
     folder = tmp_path_factory.mktemp("arrows")
@@ -232,6 +232,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fit(config, dataset, folder / "run", quiet=True)
 
 
+@pytest.mark.slow
 def test_a_detector_finds_a_defect_where_it_is_at_any_angle(model):
     detector = detectors.load(model)
     assert detector.manifest["turned"]
@@ -252,6 +253,7 @@ def test_a_detector_finds_a_defect_where_it_is_at_any_angle(model):
         assert one.score == one.anomaly_map.max()
 
 
+@pytest.mark.slow
 def test_the_graph_takes_the_first_of_level_angles_whatever_stands_beside(model):
     square = np.full((64, 64, 3), 60, np.uint8)
     square[16:48, 16:48] = 180
@@ -261,6 +263,7 @@ def test_the_graph_takes_the_first_of_level_angles_whatever_stands_beside(model)
     np.testing.assert_allclose(alone.anomaly_map, beside.anomaly_map, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_it_says_that_it_turns(model):
     lines = list(about_model(detectors.load(model), model))
     assert "turned     each image about its middle, until it lies as the good ones do" in lines

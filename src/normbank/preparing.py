@@ -15,7 +15,7 @@ from .data.files import below
 from .data.loading import Loaded, find_spec, load_all
 from .data.samples import Dataset, first_of
 from .data.splits import contents_of, evenly, hold_out
-from .errors import TrainingError, problem
+from .errors import ImageError, TrainingError, problem
 from .headers import Stored, stored_as
 from .images import ImageSpec
 from .laying import lay
@@ -62,12 +62,12 @@ def prepare(
         came = f"one in the images of {dataset.root}: the part is 0 everywhere"
         do = "Leave it out of score.parts."
         raise TrainingError(problem("score.parts: colour", expected="two channels or more", came=came, do=do))
-    with Progress("decoding", len(dataset.train), quiet=quiet) as progress:
-        loaded = load_all(dataset.train, spec, cache, progress.update)
+    try:
+        with Progress("decoding", len(dataset.train), quiet=quiet) as progress:
+            loaded = load_all(dataset.train, spec, cache, progress.update, strict=strict)
+    except ImageError as error:
+        raise TrainingError(f"{error}. Remove the file, or train without --strict to skip such files.") from None
     cache.trim()
-    if strict and loaded.skipped:
-        path, reason = loaded.skipped[0]
-        raise TrainingError(f"{path!r}: {reason}. Remove the file, or train without --strict to skip such files.")
     contents = contents_of(loaded.pixels)
     _check_images(len(set(contents)), loaded, dataset)
     chosen, kept = _hold_out(loaded, contents, config)

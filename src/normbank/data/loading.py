@@ -57,15 +57,25 @@ def find_spec(samples: Sequence[Sample], settings: Data) -> ImageSpec:
 
 
 def load_all(
-    samples: Sequence[Sample], spec: ImageSpec, cache: Cache, progress: Callable[[int], None] | None = None
+    samples: Sequence[Sample],
+    spec: ImageSpec,
+    cache: Cache,
+    progress: Callable[[int], None] | None = None,
+    *,
+    strict: bool = False,
 ) -> Loaded:
-    """Decode every sample through the cache. Broken ones are listed in `skipped` with the reason, in order."""
+    """Decode every sample through the cache. Broken ones are listed in `skipped` with the reason, in order.
+
+    With `strict` the first of them raises ImageError instead, and what comes after it is left alone.
+    """
     pixels = np.empty((len(samples), spec.size, spec.size, spec.channels), spec.dtype)
     kept: list[Sample] = []
     digests: list[str] = []
     skipped: list[Skipped] = []
     for done, (sample, result) in enumerate(load_each(samples, spec, cache), start=1):
         if isinstance(result, ImageError):
+            if strict:
+                raise ImageError(sample.name, result.reason)
             skipped.append(Skipped(sample.name, result.reason))
         else:
             pixels[len(kept)], digest = result
