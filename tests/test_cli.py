@@ -72,17 +72,27 @@ def paths_in(table):
         return [Path(row["path"]) for row in csv.DictReader(file)]
 
 
-def separate(*arguments, **more):
-    """The command line as a process of its own."""
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **more}
-    return subprocess.Popen([*NORMBANK, *map(str, arguments)], **pipes)
+@pytest.fixture
+def separate():
+    """The command line as a process of its own; what a failed test leaves running is ended."""
+    started = []
+
+    def start(*arguments, **more):
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **more}
+        started.append(subprocess.Popen([*NORMBANK, *map(str, arguments)], **pipes))
+        return started[-1]
+
+    yield start
+    for process in started:
+        with process:
+            process.kill()
 
 
 # ---------------------------------------------------------------- help
 
 
 @pytest.mark.parametrize("command", ["", "data", *COMMANDS])
-def test_help_is_quick_and_has_an_example(command):
+def test_help_is_quick_and_has_an_example(separate, command):
     process = separate(*command.split(), "--help", stdin=subprocess.DEVNULL)
     text = process.stdout.read()
     _, status, used = os.wait4(process.pid, 0)
@@ -667,7 +677,7 @@ def test_too_few_images_to_train_on(run, tmp_path, monkeypatch, count):
     assert not (tmp_path / "out").exists()
 
 
-def test_signals_end_training_with_what_is_left(tiny_data, tmp_path):
+def test_signals_end_training_with_what_is_left(separate, tiny_data, tmp_path):
     wanted = {signal.SIGINT: 130, signal.SIGTERM: 143}
     running = {
         number: separate("train", tiny_data, "--out", tmp_path / number.name, *SMALL, "--set", "train.steps=1000000",
@@ -698,7 +708,7 @@ def wait_for(there, process, seconds=60.0):
 # ---------------------------------------------------------------- pipes, signals and terminals
 
 
-def test_names_come_from_standard_input_and_answers_go_out_at_once(tiny_model, images, tmp_path):
+def test_names_come_from_standard_input_and_answers_go_out_at_once(separate, tiny_model, images, tmp_path):
     process = separate("predict", tiny_model, "-", "--batch", 1)
     for name in ("a.png", "c.png"):
         process.stdin.write(f"{images / name}\n")
@@ -710,7 +720,7 @@ def test_names_come_from_standard_input_and_answers_go_out_at_once(tiny_model, i
     assert "gone.png: cannot be read: No such file or directory\n2 scored, " in err
 
 
-def test_names_end_with_nul_where_asked(tiny_model, images):
+def test_names_end_with_nul_where_asked(separate, tiny_model, images):
     odd = os.fsencode(images / "a.png") + b"\nb\xe9.png"
     os.rename(images / "a.png", odd)
     process = separate("predict", tiny_model, "-0", text=False)
@@ -722,7 +732,7 @@ def test_names_end_with_nul_where_asked(tiny_model, images):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signals_end_predict_with_the_results_so_far(tiny_model, images, tmp_path, number, code):
+def test_signals_end_predict_with_the_results_so_far(separate, tiny_model, images, tmp_path, number, code):
     table = tmp_path / "o.csv"
     process = separate("predict", tiny_model, "--csv", table, "--batch", 2)
     for name in ("a.png", "b.png", "c.png"):
@@ -793,7 +803,7 @@ def test_an_import_that_fails_by_itself_is_no_interruption(run, tiny_model, monk
         run("info", tiny_model)
 
 
-def test_a_reader_that_leaves_is_no_error(tiny_model, images):
+def test_a_reader_that_leaves_is_no_error(separate, tiny_model, images):
     process = separate("predict", tiny_model, "--batch", 1)
     process.stdin.write(f"{images / 'a.png'}\n")
     process.stdin.flush()
@@ -807,7 +817,7 @@ def test_a_reader_that_leaves_is_no_error(tiny_model, images):
     process.stderr.close()
 
 
-def test_a_reader_of_the_last_lines_that_leaves_is_no_error(tiny_model):
+def test_a_reader_of_the_last_lines_that_leaves_is_no_error(separate, tiny_model):
     process = separate("info", tiny_model, "--json")
     process.stdout.close()
     assert process.wait(30) == 141
@@ -815,7 +825,7 @@ def test_a_reader_of_the_last_lines_that_leaves_is_no_error(tiny_model):
     process.stdin.close(), process.stderr.close()
 
 
-def test_nothing_given_is_told_where_no_one_could_know(tiny_model):
+def test_nothing_given_is_told_where_no_one_could_know(separate, tiny_model):
     master, terminal = pty.openpty()
     process = separate("predict", tiny_model, stdin=terminal)
     _, err = process.communicate(timeout=30)
@@ -841,7 +851,7 @@ def test_paths_need_no_standard_input(tiny_model, tmp_path):
     assert "expected images, folders, or names on standard input, got none" in done.stderr
 
 
-def test_no_names_at_all_are_no_error(tiny_model):
+def test_no_names_at_all_are_no_error(separate, tiny_model):
     process = separate("predict", tiny_model, stdin=subprocess.DEVNULL)
     assert process.communicate(timeout=30) == (
         "",
@@ -884,7 +894,7 @@ def test_any_other_fault_of_ours_is_not_hidden(monkeypatch, tmp_path):
         cli.main()
 
 
-def test_results_can_be_written_to_standard_output(tiny_model, tiny_data):
+def test_results_can_be_written_to_standard_output(separate, tiny_model, tiny_data):
     process = separate("evaluate", tiny_model, tiny_data, "--json", "/dev/stdout")
     out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
@@ -892,7 +902,7 @@ def test_results_can_be_written_to_standard_output(tiny_model, tiny_data):
     assert Path("/dev/stdout").is_symlink()
 
 
-def test_a_licence_has_to_be_accepted(tmp_path):
+def test_a_licence_has_to_be_accepted(separate, tmp_path):
     arguments = ("data", "download", "mvtec_ad", "--category", "bottle", "--out", tmp_path / "d",
                  "--base-url", "http://127.0.0.1:9")  # fmt: skip
     process = separate(*arguments, stdin=subprocess.DEVNULL)
