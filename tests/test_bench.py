@@ -188,6 +188,7 @@ def test_a_real_evaluation_is_read(bench, repo, tiny_model, tiny_data):
     assert run.standing.startswith("reduced: data.size 32 (preset: 128)")
 
 
+@pytest.mark.slow  # `make check` does it, too
 def test_the_committed_tables_are_what_the_results_make_of_them():
     done = subprocess.run(
         [sys.executable, "-m", "bench", "report", "--check"], cwd=REPO, capture_output=True, text=True, timeout=60

@@ -87,7 +87,7 @@ CASES = {
     "no memory, sigmoid": case(64, 3, 8, model__memory="none", model__output="sigmoid", score__delta_h=0.9),
 }
 
-SELDOM = ("softmax, sharp", "no memory, sigmoid")  # each graph takes seconds to make
+SELDOM = ("softmax, sharp", "columns, gate, learnt temperature", "no memory, sigmoid")  # a graph takes seconds to make
 EACH = [pytest.param(name, marks=pytest.mark.slow) if name in SELDOM else name for name in CASES]
 
 

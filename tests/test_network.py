@@ -44,7 +44,6 @@ BASELINES: dict[str, dict[str, Any]] = {
     "daad-plus": {"model.partitions": (8, 4, 2, 2), "model.items": (6, 6, 6, 6), "model.critic_width": 4},
 }
 PAPER = {"model.partitions": (8, 4, 2, 2), "model.items": (5, 5, 5, 5)}
-QUICK = ("mnad",)  # exported in every run of the tests
 WHOLE = {  # everything that can be switched on, on the paper's memory
     "model.memory_levels": 2,
     "model.partitions": (4, 4),
@@ -349,10 +348,8 @@ def test_a_baseline_trains(name: str, tmp_path: Path) -> None:
     assert still <= biases  # they lie before a batch norm and get rounding alone
 
 
-@pytest.mark.parametrize(
-    "name",
-    [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in BASELINES],
-)
+@pytest.mark.slow  # their memories alone, as graphs, are compared in test_baselines
+@pytest.mark.parametrize("name", BASELINES)
 def test_a_baseline_is_exported(name: str, tmp_path: Path) -> None:
     assert_exported(small(name), tmp_path)
 
