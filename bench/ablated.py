@@ -24,8 +24,8 @@ LEGEND = (  # of the ingredients
     "held out of training against made defects on them (`python -m bench.selection`); choices rest on this column, but "
     "for those that were not blind (bench/README.md lists them). shifted: by image, each test image as a whole "
     "brighter or darker by up to 5 % of full scale. Mean and range over seeds; -: not run, or not to be had (colour of "
-    "one channel). A row of one seed is to be compared with that seed of `small`, which has a row of its own. seeds, "
-    "trained on: in the order of the data where they differ."
+    "one channel). A row of one seed is to be compared with that seed of `small`, which then has a row of its own. "
+    "seeds, trained on: in the order of the data where they differ."
 )
 LEGENDS = {
     "ablation": LEGEND,
@@ -54,7 +54,8 @@ NOT_RUN = "Not run yet: `python -m bench run ablation`."
 
 def side_by_side(name: str, lines: Sequence[Line]) -> str:
     """A table whose data are columns: those of the lines, each with the table's metrics."""
-    lines = [one for line in lines for one in _with_first_seed(line)]
+    if any(len(line.stored) == 1 for line in lines if line.cell.row != WHOLE):
+        lines = [one for line in lines for one in _with_first_seed(line)]
     data = list(dict.fromkeys(line.data for line in lines))
     metrics = TABLES[name].metrics
     rows: dict[str, dict[str, Line]] = {}

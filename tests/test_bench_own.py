@@ -98,6 +98,16 @@ def test_parts_keep_the_weights_they_have():
     assert ablation.parts(config, ["gradient"]) == {"score.parts": ["gradient"], "score.weights": [1.0]}
 
 
+def test_the_first_seed_has_a_row_only_where_another_row_has_one_seed(tmp_path):
+    for seed, row in ((0, "small"), (1, "small"), (0, "no jitter"), (1, "no jitter")):
+        put(tmp_path, "ablation", row, "bottle", seed, image_AUROC=0.9)
+    _, _, *found = rows(ablated.page(runs.read_cells(tmp_path)))
+    assert [row[0] for row in found] == ["small", "no jitter"]
+    put(tmp_path, "ablation", "gate", "bottle", 0, image_AUROC=0.9)
+    _, _, *found = rows(ablated.page(runs.read_cells(tmp_path)))
+    assert [row[0] for row in found] == ["small", "small, seed 0 alone", "no jitter", "gate"]
+
+
 def test_the_table_of_ingredients_by_hand(tmp_path):
     for seed, value in ((0, 0.9), (1, 0.94)):
         more = {"pixel_AUROC": 0.8, "selection": 0.99, "image_AUROC_shifted": 0.7}

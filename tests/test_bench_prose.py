@@ -103,7 +103,22 @@ LEFT_OUT = (
     "no made defects, the gradient in the head's place",
 )
 AGAIN = "`small` itself, trained again in bfloat16, seeds 1 and 2"
-LITTLE_ON_TILE = ("no gradient term in the loss", "no jitter", "soft read", "temperature 1", "exposure")
+LITTLE_ON_TILE = (
+    "no gradient term in the loss",
+    "no jitter",
+    "soft read",
+    "temperature 1",
+    "learnt temperature",
+    "partitions in both directions",
+    "exposure",
+)
+MORE_ON_TILE = (
+    "finer partitions above, whole below",
+    "averaged weights",
+    "edges input",
+    "128 pixels",
+    "twice the steps",
+)
 ANEW = ("with absolute error", "with colour", "pool sum", "the head weighs the bank")  # of a training of their own
 REST = (
     "no gradient term in the loss",
@@ -172,6 +187,16 @@ def test_the_rest_moves_magnetic_tile_by_no_more_than_findings_say(row):
     assert max(abs(image) for image, *_ in lost) < 0.75
     for metric in (0, 1):
         assert abs(mean([seed[metric] for seed in lost])) < 0.35
+
+
+@pytest.mark.parametrize("row", MORE_ON_TILE)
+def test_findings_say_what_the_others_lose_on_magnetic_tile(row):
+    assert len(losses(row, "magnetic_tile")) == 3
+    assert f"| {row} | {told(row, 'magnetic_tile')} |" in section("What each ingredient of `small` is worth")
+
+
+def test_every_row_of_the_rest_is_said_to_do_little_on_magnetic_tile_or_what_it_does():
+    assert sorted([*LITTLE_ON_TILE, *MORE_ON_TILE]) == sorted(REST)
 
 
 def networks_of(row: str, data: str) -> dict[int, float]:
