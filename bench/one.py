@@ -96,29 +96,33 @@ def train(config: Config, dataset: Dataset, out: Path, *, again: bool = False) -
     A model or checkpoint of other settings or images is a leftover of this folder's earlier use, and is replaced.
     """
     tune_for_training()
-    from normbank.fitting import CHECKPOINT_FILE, MODEL_FILE, fit
+    from normbank.fitting import CHECKPOINT_FILE, MODEL_FILE, fit, is_finished
     from normbank.identity import OtherRunError
 
-    begun, finished = (out / CHECKPOINT_FILE).exists(), (out / MODEL_FILE).exists()
-    finished = finished and not begun
+    finished, left = is_finished(out), any((out / name).exists() for name in (CHECKPOINT_FILE, MODEL_FILE))
     known = _as_before(config, out / MODEL_FILE) if finished else config
     try:
-        fit(known, dataset, out, resume=begun or finished)
+        fit(known, dataset, out, resume=left)
     except OtherRunError as error:
         print(f"trained again: {error}", file=sys.stderr)
         finished = False
+        (out / COST_FILE).unlink(missing_ok=True)  # of what is replaced
         fit(config, dataset, out, overwrite=True)
     if not finished:
-        _note(out, {"peak_memory_bytes": peak_memory()})
+        write_atomically(out / COST_FILE, json.dumps({"peak_memory_bytes": peak_memory()}).encode())
     elif again and config.model.bank:
-        commit = refill(known, dataset, out)
-        _note(out, {"network_commit": commit, **_noted(out)})  # that of the first time stays
+        _refill(known, dataset, out)
     bundle = read_bundle(out / MODEL_FILE)
     return bundle, {"peak_memory_bytes": None, **_noted(out), "model_bytes": (out / MODEL_FILE).stat().st_size}
 
 
-def _note(out: Path, cost: Mapping[str, Any]) -> None:
-    write_atomically(out / COST_FILE, json.dumps(cost).encode())
+def _refill(config: Config, dataset: Dataset, out: Path) -> None:
+    """The commit of the network is noted first, that of the first time stays: afterwards the model names today's."""
+    from normbank.fitting import MODEL_FILE
+
+    noted = {"network_commit": read_bundle(out / MODEL_FILE).manifest["commit"], **_noted(out)}
+    write_atomically(out / COST_FILE, json.dumps(noted).encode())
+    refill(config, dataset, out)
 
 
 def _noted(out: Path) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from normbank.data.samples import Dataset
 from normbank.errors import BundleError
 
 
-def refill(config: Config, dataset: Dataset, out: Path) -> str | None:
-    """Replace the finished model in `out`, of these settings and images; returns the commit its network is of.
+def refill(config: Config, dataset: Dataset, out: Path) -> None:
+    """Replace the finished model in `out`, of these settings and images.
 
     Seconds, threads and machine stay those of the training. BundleError for a network of another version, or one
     whose images were laid otherwise.
@@ -46,5 +46,3 @@ def refill(config: Config, dataset: Dataset, out: Path) -> str | None:
     trained = Trained(network, curve, known["training_seconds"], *made_on)
     filled, shares = fill(config, prepared, trained)
     finish(config, dataset, prepared, replace(filled, seconds=trained.seconds), shares, out)
-    commit: str | None = known["commit"]
-    return commit

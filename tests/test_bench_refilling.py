@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +17,7 @@ from normbank import fitting, remembering
 from normbank.bundle import read_bundle, write_bundle
 from normbank.data.open import open_dataset
 from normbank.errors import BundleError
+from normbank.identity import OtherRunError
 
 REPO = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPO))  # bench stands outside the package
@@ -62,6 +65,61 @@ def test_a_bank_is_filled_again_without_training(tiny_data, tmp_path):
     assert (values["threads"] != 7, same["threads"]) == (True, 7)
     assert same["network_commit"] == values["context"]["commit"]
     assert same["seconds_per_training_step"] == values["seconds_per_training_step"]
+
+
+@pytest.fixture
+def trained_before(tiny_model, tmp_path):
+    """A folder of a finished training, and what it took."""
+    shutil.copytree(tiny_model.parent, tmp_path / "work")
+    (tmp_path / "work" / "cost.json").write_text(json.dumps({"peak_memory_bytes": 1, "network_commit": "old"}))
+    return tmp_path / "work"
+
+
+def noted(out: Path) -> dict[str, object] | None:
+    return json.loads((out / "cost.json").read_bytes()) if (out / "cost.json").exists() else None
+
+
+def test_what_a_replaced_model_took_is_not_told_of_the_one_that_replaces_it(trained_before, tiny_data, monkeypatch):
+    def fit(config, dataset, out, resume):
+        assert resume
+        shutil.copy(finished, out / "run.json")
+
+    config = tiny_config()
+    finished = trained_before.parent / "run.json"
+    (trained_before / "run.json").rename(finished)
+    (trained_before / "run.json").write_bytes(fitting.UNFINISHED)  # it ended before its first checkpoint
+    monkeypatch.setattr(fitting, "fit", fit)
+    _, cost = one.train(config, open_dataset(tiny_data, config.data), trained_before, again=True)
+    assert "network_commit" not in cost
+    assert cost["peak_memory_bytes"] > 2**20
+    assert one.train(config, open_dataset(tiny_data, config.data), trained_before)[1] == cost
+
+
+def test_what_a_model_took_is_forgotten_before_it_is_replaced(trained_before, tiny_data, monkeypatch):
+    def fit(config, dataset, out, *, resume=False, overwrite=False):
+        if overwrite:
+            assert noted(out) is None
+            raise KeyboardInterrupt
+        assert noted(out) is not None
+        raise OtherRunError("other images")
+
+    config = tiny_config()
+    monkeypatch.setattr(fitting, "fit", fit)
+    with pytest.raises(KeyboardInterrupt):
+        one.train(config, open_dataset(tiny_data, config.data), trained_before)
+
+
+def test_the_commit_of_a_network_is_noted_before_its_bank_is_filled_again(trained_before, tiny_data, monkeypatch):
+    def refill(config, dataset, out):
+        assert noted(out)["network_commit"] == read_bundle(out / "model.nbk").manifest["commit"]
+        raise KeyboardInterrupt
+
+    config = tiny_config(**{"model.bank": 100, "score.parts": ["bank"]})
+    (trained_before / "cost.json").unlink()
+    monkeypatch.setattr(fitting, "fit", lambda *a, **k: None)
+    monkeypatch.setattr(one, "refill", refill)
+    with pytest.raises(KeyboardInterrupt):
+        one.train(config, open_dataset(tiny_data, config.data), trained_before, again=True)
 
 
 @pytest.mark.parametrize("laid", ["turned", "moved"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import errno
+import io
 import json
 import os
 import pty
@@ -20,7 +22,7 @@ from hostile import BROKEN, make_hostile
 from tiny import SETTINGS, defective, make_tiny, save, weave
 
 import normbank
-from normbank import cli
+from normbank import cli, fitting
 from normbank.bundle import Bundle, read_bundle, write_bundle
 from normbank.data.files import DRAWN
 from normbank.progress import Progress, printable
@@ -959,6 +961,22 @@ def test_quiet_progress_says_nothing(capsys):
         progress.update(5)
         assert not progress.due()
     assert capsys.readouterr().err == ""
+
+
+class FullDisk(io.StringIO):
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_what_cannot_be_said_stops_no_work_and_is_no_result(closed, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None if closed else FullDisk())
+    monkeypatch.setattr(Progress, "due", lambda progress: True)
+    with Progress("training", 3) as progress:
+        progress.update(1)
+    fitting._say("a remark", quiet=False)
+    cli.note("a remark")
+    assert capsys.readouterr().out == ""
 
 
 BAR = """

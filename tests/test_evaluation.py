@@ -190,8 +190,18 @@ def test_labels_that_contradict_each_other_or_training_are_told(detector, tiny_d
     told = dict(found.skipped)
     assert told[str(learnt)] == "is labelled anomalous, and was learnt as good (left out)"
     assert told[str(twin)].startswith("is the same image as '")
-    assert told[str(twin)].endswith("', which has the other label")
+    assert told[str(twin)].endswith("', which has the other label (both are scored)")
     assert len(told) == 2
+
+
+def test_of_contradicting_labels_neither_is_said_to_be_scored_where_training_saw_it(detector, tiny_data, data):
+    for folder in ("good", "spot"):
+        shutil.copy(tiny_data / "train" / "good" / "000.png", data / "test" / folder / "learnt.png")
+    found = judged(detector, data)
+    assert found.counts["left_out"] == 2
+    told = [reason for path, reason in found.skipped if path == str(data / "test" / "spot" / "learnt.png")]
+    assert told[0].endswith("', which has the other label")
+    assert told[1:] == ["is labelled anomalous, and was learnt as good (left out)"]
 
 
 def test_a_folder_of_good_images_alone_is_tested_but_for_those_seen(detector, tiny_data, tmp_path):
@@ -422,7 +432,7 @@ def test_judge_writes_and_tells(detector, unseen, tmp_path, found):
     values = json.loads((tmp_path / "new" / "e.json").read_text())
     assert values["metrics"] == pytest.approx(found.metrics)
     assert values["context"]["model_name"] == "model"
-    assert lines[0] == "6 good, 8 anomalous (8 with a mask), 0 skipped, 0 left out as seen in training"
+    assert lines[0] == "6 good, 8 anomalous (8 with a mask), 0 files to look at, 0 left out as seen in training"
     assert lines[1].split() == ["count", *METRICS]
     rows = {"all": {"count": 8, **found.metrics}, **found.kinds}
     for line, (kind, row) in zip(lines[2:5], rows.items(), strict=True):

@@ -360,6 +360,8 @@ def test_the_page_tells_the_whole(tmp_path):
         "upper bound: threshold picked on this set",
         "control: mean brightness alone",
         "Few were held out.",
+        "Files to look at 1 of this data set. An image that cannot be used is in none of the numbers; otherwise the "
+        "reason says what counts. File Reason x.png is empty",
         "x.png is empty",
         "Target false-alarm rate 1 %",
         "Held out for the threshold 20 good images",

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from .endings import ANOMALY_FOUND, MISTAKE, Commands, interruptible, note, run_to_its_end, stop
+from .endings import ANOMALY_FOUND, MISTAKE, Commands, interruptible, run_to_its_end, stop
 from .errors import UserError, problem
-from .progress import printable
+from .progress import note, printable
 
 if TYPE_CHECKING:
     from .config import Config
@@ -277,7 +277,7 @@ def main() -> NoReturn:
 
 def _agrees(question: str) -> bool:
     """Asked on standard error, so that standard output holds results alone."""
-    print(question, end="", file=sys.stderr, flush=True)
+    note(question, end="")
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 

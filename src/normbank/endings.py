@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from .errors import UserError
+from .progress import note
 
 MISTAKE, ANOMALY_FOUND = 2, 3
 INTERRUPTED, TERMINATED, READER_LEFT = (128 + number for number in (2, 15, 13))  # as the shell counts signals
@@ -104,12 +105,6 @@ def _interrupted(what_is_left: str = "") -> int:
 def _fail(message: str) -> NoReturn:
     note(f"normbank: {message}")
     raise typer.Exit(MISTAKE)
-
-
-def note(text: str) -> None:
-    """Print on standard error, which may be closed."""
-    with contextlib.suppress(OSError):  # no one listens, or no one can
-        print(text, file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

@@ -107,9 +107,11 @@ class _Gathered:
         """
         (content,) = contents_of(image[None])
         first = self.by_content.setdefault(content, sample)
+        new = seen.isdisjoint({digest[:16], content[:16]})
         if first.label != sample.label:
-            self.tell(sample.name, f"is the same image as {first.name!r}, which has the other label")
-        if seen.isdisjoint({digest[:16], content[:16]}):
+            left = " (both are scored)" if new else ""
+            self.tell(sample.name, f"is the same image as {first.name!r}, which has the other label{left}")
+        if new:
             return True
         self.left_out += 1
         if sample.label:

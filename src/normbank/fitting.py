@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -31,7 +30,7 @@ from .model.bank import Shares
 from .model.memories import check_name
 from .model.pose import Pose
 from .preparing import Prepared, prepare
-from .progress import Progress
+from .progress import Progress, note
 from .remembering import remember
 from .report.overlays import colour_scale
 from .symmetry import mirrors, shifts
@@ -92,7 +91,7 @@ def fit(
 def _train(
     config: Config, dataset: Dataset, prepared: Prepared, identity: Identity, out: Path, resume: bool, quiet: bool
 ) -> Path:
-    if resume and _is_finished(out):
+    if resume and is_finished(out):
         _check_same_run(out / MODEL_FILE, identity)
         _say(f"{out / MODEL_FILE} is finished, with these settings and images: nothing is left to do", quiet)
         return out / MODEL_FILE
@@ -143,8 +142,8 @@ def _check_target(out: Path, resume: bool, overwrite: bool) -> None:
         ensure_no_loss(out / RUN_FILE, RUN_START)
 
 
-def _is_finished(out: Path) -> bool:
-    """Not where a model is being replaced, which stays until the new one is there."""
+def is_finished(out: Path) -> bool:
+    """Whether `out` holds the model of a training that ended; not one being replaced, which stays until then."""
     return (out / MODEL_FILE).exists() and not (out / CHECKPOINT_FILE).exists() and not _is_replaced(out)
 
 
@@ -277,4 +276,4 @@ def _record(config: Config, dataset: Dataset, prepared: Prepared, trained: Train
 
 def _say(text: str, quiet: bool) -> None:
     if not quiet:
-        print(text, file=sys.stderr)
+        note(text)

@@ -96,7 +96,7 @@ def table(found: Evaluation) -> Iterator[str]:
     counts = found.counts
     yield (
         f"{counts['good']} good, {counts['anomalous']} anomalous ({counts['with_mask']} with a mask), "
-        f"{len(found.skipped)} skipped, {counts['left_out']} left out as seen in training"
+        f"{len(found.skipped)} files to look at, {counts['left_out']} left out as seen in training"
     )
     if counts["anomalous"]:
         yield from _figures(found)
@@ -104,7 +104,7 @@ def table(found: Evaluation) -> Iterator[str]:
         yield "no figures: how well good and anomalous images are told apart takes anomalous ones, too"
     yield from _verdicts(found)
     for path, reason in found.skipped:
-        yield f"skipped {path!r}: {reason}"
+        yield f"look at {path!r}: {reason}"
 
 
 def _figures(found: Evaluation) -> Iterator[str]:

@@ -1,7 +1,8 @@
-"""What a terminal shows: the progress of long work as a bar (a line now and then elsewhere), and names on one line."""
+"""What goes to standard error: notes, the progress of long work as a bar (elsewhere a line now and then)."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from types import TracebackType
@@ -17,6 +18,14 @@ _BAR_EVERY, _LINE_EVERY = 0.2, 30.0  # seconds
 def printable(name: str) -> str:
     """A file name on one line, whatever is in it: quoted and escaped where it has to be."""
     return name if name.isprintable() else ascii(name)
+
+
+def note(text: str, end: str = "\n") -> None:
+    """Print on standard error, where there is one: that it is closed or full is no reason for work to stop."""
+    if sys.stderr is None:  # what `print` would take for standard output
+        return
+    with contextlib.suppress(OSError):
+        print(text, end=end, file=sys.stderr, flush=True)
 
 
 class Progress:
@@ -48,22 +57,23 @@ class Progress:
         """Whether enough time has passed to show something again."""
         return not self.quiet and time.monotonic() - self._last >= (_BAR_EVERY if self._on_terminal else _LINE_EVERY)
 
-    def update(self, done: int, note: str = "") -> None:
-        """`done` of `total` are done."""
+    def update(self, done: int, beside: str = "") -> None:
+        """`done` of `total` are done; `beside` is shown beside it."""
         if self.quiet:
             return
         if self._done_at_start is None:
             self._done_at_start, self._start = done, time.monotonic()
         if self._on_terminal:
-            self._draw(done, note)
+            with contextlib.suppress(OSError):  # the terminal has gone
+                self._draw(done, beside)
         elif self.due():
             of_total = f"/{self.total}" if self.total else ""
-            print(f"{self.what} {done}{of_total}  {note}{self._time_left(done)}", file=sys.stderr, flush=True)
+            note(f"{self.what} {done}{of_total}  {beside}{self._time_left(done)}")
         else:
             return
         self._last = time.monotonic()
 
-    def _draw(self, done: int, note: str) -> None:
+    def _draw(self, done: int, beside: str) -> None:
         if self._bar is None:
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -74,7 +84,7 @@ class Progress:
             self._bar.start()
             self._task = self._bar.add_task(self.what, total=self.total or None, note="")
         if self._task is not None:
-            self._bar.update(self._task, completed=done, total=self.total or None, note=note)
+            self._bar.update(self._task, completed=done, total=self.total or None, note=beside)
 
     def update_total(self, done: int, total: int | None) -> None:
         """`done` of a `total` that is only known on the way, in the same unit."""
