@@ -107,7 +107,7 @@ def _add_run(one: argparse.ArgumentParser) -> None:
     one.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     shared = "trainings at once, each on its share of the processor's cores (1)"
     one.add_argument("--jobs", type=_positive, default=1, metavar="N", help=shared)
-    again = "also what is stored; of models in --work the bank is filled again, their networks are kept"
+    again = "also what another commit stored; of models in --work the bank is filled again, their networks are kept"
     one.add_argument("--refill", action="store_true", help=again)
     _add_places(one)
     one.add_argument("--yes", action="store_true", help="do not ask before it starts")

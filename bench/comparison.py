@@ -10,7 +10,7 @@ from bench.lines import NAMES, Line, all_lines, common, made, seed_means
 from bench.paper import CATEGORIES, MNIST, PMB, printed_in, short
 from bench.peers import METRICS, Peer
 from bench.runs import Stored, current
-from bench.text import mean, percent, plain, spread, table
+from bench.text import mean, percent, plain, seconds_by, spread, table
 from normbank.presets import PRESETS
 
 THE_PAPER = "the paper"
@@ -138,13 +138,10 @@ def _own(data: str, method: str, lines: Sequence[Line]) -> Entry:
 
 def _training(lines: Sequence[Line]) -> str:
     """Mean seconds of the cells that the metrics are of, those of each device by themselves."""
-    found: dict[str, list[float]] = {}
-    for one in common(lines):
-        found.setdefault(_device(one.values), []).append(one.values["context"]["training_seconds"])
-    return "; ".join(f"{mean(seconds):.0f} s, {device}" for device, seconds in found.items())
+    return seconds_by((device(one.values), one.values["context"]["training_seconds"]) for one in common(lines))
 
 
-def _device(values: Mapping[str, Any]) -> str:
+def device(values: Mapping[str, Any]) -> str:
     """What a cell was trained on; of a processor, how many of its cores."""
     name, cores = str(values["context"]["training_device"]), values["threads"]
     is_processor = name == values["context"]["machine"]["processor"]

@@ -25,7 +25,7 @@ from bench.text import table
 from normbank import machine
 from normbank.config import Config
 from normbank.detector import open_session
-from normbank.errors import UserError
+from normbank.errors import UserError, problem
 from normbank.presets import preset
 
 FOLDER = Path("bench/results/costs")
@@ -171,11 +171,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.cost", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--presets", nargs="+", default=PRESETS, metavar="PRESET")
     parser.add_argument("--sizes", nargs="+", type=int, default=SIZES, metavar="PIXELS")
-    parser.add_argument("--threads", nargs="+", type=int, default=THREADS, metavar="N")
+    parser.add_argument("--threads", nargs="+", type=int, metavar="N")
     parser.add_argument("--out", type=Path, default=FOLDER, help=f"folder of the JSON ({FOLDER})")
     asked = parser.parse_args(arguments)
+    cores = machine.cpu_count()
+    threads = asked.threads or [count for count in THREADS if count <= cores]
     try:
-        values = cost(asked.presets, asked.sizes, asked.threads)
+        if max(threads) > cores:  # it would be measured with fewer, and called by more
+            came, do = str(max(threads)), "Ask for that many at most."
+            raise UserError(problem("--threads", expected=f"{cores} or less, as there are cores", came=came, do=do))
+        values = cost(asked.presets, asked.sizes, threads)
     except UserError as error:
         print(f"bench.cost: {error}", file=sys.stderr)
         return 2

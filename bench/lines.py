@@ -50,8 +50,14 @@ def all_lines(name: str, budget: str, stored: Mapping[str, Stored]) -> list[Line
 
 
 def _line(cell: Cell, budget: str, seeds: Sequence[int], stored: Mapping[str, Stored]) -> Line:
+    """ValueError where the seeds were tested on unlike numbers of images: their data were not the same."""
     slugs = (identity(replace(cell, seed=seed), budget).slug for seed in seeds)
-    return Line(cell, tuple(stored[slug] for slug in slugs if slug in stored))
+    found = tuple(stored[slug] for slug in slugs if slug in stored)
+    tested = {(one.values["counts"]["good"], one.values["counts"]["anomalous"]) for one in found}
+    if len(tested) > 1:
+        told = " and ".join(f"{good} good and {bad} anomalous" for good, bad in sorted(tested))
+        raise ValueError(f"{found[0].file} and its other seeds: tested on {told}. Run them again on the same data.")
+    return Line(cell, found)
 
 
 def with_results(lines: Sequence[Line]) -> list[Line]:

@@ -19,7 +19,7 @@ from bench.peers import Peer, read_peers
 from bench.runs import METRICS, Stored, absent, differences, read_cells
 from bench.stored import read_result
 from bench.tables import sections
-from bench.text import mean, percent, plain, spread, table
+from bench.text import percent, plain, seconds_by, spread, table
 from normbank.presets import PRESETS
 
 REPO = Path(__file__).resolve().parent.parent
@@ -90,6 +90,10 @@ def _group(run: Run) -> tuple[str, str, bool, str]:
     return run.data, run.preset, bool(run.differences), run.standing
 
 
+_SUMMARY = """Single runs, each by `normbank train` and `normbank evaluate --json`; of ours other trainings than above.
+"made" says what was set otherwise than the preset has it; a row has the mean of its seeds."""
+
+
 def summary(runs: Sequence[Run]) -> str:
     """The table of README.md: a row for each data set, preset and standing, over its seeds."""
     if not runs:
@@ -115,7 +119,7 @@ def _summary_row(runs: list[Run]) -> list[str]:
         _paper(first, "pixel_AUROC"),
         _spread(runs, "AUPRO"),
         _spread(runs, "brightness_AUROC"),
-        f"{mean(run.context['training_seconds'] for run in runs):.0f} s, {_each(runs, 'training_device')}",
+        seconds_by((str(run.context["training_device"]), run.context["training_seconds"]) for run in runs),
         _each(runs, "training_commit"),
     ]
 
@@ -262,9 +266,7 @@ def report(*, check: bool = False, repo: Path = REPO, say: Callable[[str], None]
     judged, costs = memories.read(results / "memories"), cost.read(results / "costs")
     wanted = {
         repo / "bench" / "README.md": page(runs, cells, absent(folder), peers, judged, costs),
-        **_filled(
-            repo, "README.md", "results", "\n\n".join([compared, summary(runs)] if compared else [summary(runs)])
-        ),
+        **_filled(repo, "README.md", "results", _for_readme(compared, runs)),
         **_filled(repo, "docs/method.md", "ablation", ablated.page(cells)),
     }
     stale = [path for path, text in wanted.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
@@ -274,6 +276,12 @@ def report(*, check: bool = False, repo: Path = REPO, say: Callable[[str], None]
     for path in stale:
         path.write_text(wanted[path], encoding="utf-8")
         say(f"wrote {path.relative_to(repo).as_posix()}")
+
+
+def _for_readme(compared: str | None, runs: Sequence[Run]) -> str:
+    """The presets against paper and peer, and the single runs beside them."""
+    parts = [compared, _SUMMARY if compared and runs else None, summary(runs)]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _filled(repo: Path, name: str, mark: str, table: str) -> dict[Path, str]:

@@ -68,11 +68,11 @@ def _is_row(name: str, asked: str) -> bool:
 def plan(wanted: Iterable[Cell], budget: str, places: Places, *, refill: bool = False) -> Plan:
     """What of the cells is stored (with today's settings), can be run, or lacks its data. Each identity once.
 
-    With `refill` what is stored is to be run, too.
+    With `refill` what is stored is to be run, too, unless this very commit made it.
     """
     known = list({one.slug: one for one in (identity(cell, budget) for cell in wanted)}.values())
     finished = current(read_cells(places.results))
-    kept = {} if refill else finished
+    kept = {slug: one for slug, one in finished.items() if not refill or _is_of_today(one)}
     stored = tuple(one for one in known if one.slug in kept)
     rest = [one for one in known if one.slug not in kept]
     there = {data: data_folder(places.data, data) is not None for data in {one.data for one in rest}}
@@ -82,6 +82,12 @@ def plan(wanted: Iterable[Cell], budget: str, places: Places, *, refill: bool = 
         tuple(one for one in rest if not there[one.data]),
         finished,
     )
+
+
+def _is_of_today(stored: Stored) -> bool:
+    """Whether the commit that this runs from made it; one with changes is not told from others with changes."""
+    commit = machine.commit()
+    return commit is not None and "+" not in commit and stored.values["context"].get("commit") == commit
 
 
 def listing(table: str, budget: str, plan: Plan) -> list[str]:
@@ -105,17 +111,18 @@ def estimate(
     """Seconds for what is missing, and how they were found, a line for each preset and width.
 
     Finished cells of the same preset, budget, widths, processor and device tell their own seconds; otherwise `measure`
-    is asked for the seconds of a training step. A model that is in `work` needs scoring alone.
+    is asked for the seconds of a training step. A model that is in `work` needs no training, and is not counted.
     """
     groups: dict[tuple[str, str], list[list[Identity]]] = {}
+    trained = [scores for slug, scores in plan.trainings.items() if (work / slug / "model.nbk").is_file()]
     for scores in plan.trainings.values():
-        if not (work / scores[0].training.slug / "model.nbk").is_file():
+        if scores not in trained:
             groups.setdefault(_kind(scores[0]), []).append(scores)
     known = {kind: seconds for kind in groups if (seconds := _seconds_before(kind, plan.finished, device))}
     asked = [kind for kind in groups if kind not in known]
     configs = [settings(groups[kind][0][0].cell, groups[kind][0][0].budget, device) for kind in asked]
     steps = dict(zip(asked, zip(configs, measure(configs) if configs else [], strict=True), strict=True))
-    total, lines = 0.0, []
+    total, lines = 0.0, [f"  {len(trained)} that are trained: not counted"] if trained else []
     for kind, trainings in groups.items():
         name, count = f"{kind[0]}, widths {kind[1]}", len(trainings)
         if kind in known:

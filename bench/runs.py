@@ -19,6 +19,9 @@ from normbank.config import GROUPS, completed
 METRICS = ("image_AUROC", "image_AP", "image_F1Max", "pixel_AUROC", "pixel_AP", "AUPRO", "brightness_AUROC")
 CHOSEN_BY = ("image_AUROC", "pixel_AUROC", "AUPRO")  # measured on the selection set
 SHIFTED = ("image_AUROC", "pixel_AUROC")  # measured again under a change of light, as "image_AUROC_shifted"
+COSTS = ("seconds_per_training_step", "peak_memory_bytes", "seconds_per_image", "parameters", "model_bytes", "threads")
+NEEDED = ("settings", "context", "counts", *COSTS)
+OF_CONTEXT = ("training_seconds", "evaluation_seconds", "training_device", "training_precision", "training_commit")
 ABSENT_FILE = "_absent.json"  # data that were not there when cells were last run
 # What says where a run was made or how its data lie, not what was trained.
 CIRCUMSTANCE = frozenset(
@@ -98,8 +101,11 @@ def read_cells(folder: Path) -> dict[str, Stored]:
 
 def _stored(path: Path, values: Mapping[str, Any]) -> Stored:
     own = Identity(**values["cell"])
-    for name in ("settings", "context", "seconds_per_training_step", "parameters", "model_bytes"):
+    for name in NEEDED:
         values[name]
+    for name in OF_CONTEXT:
+        values["context"][name]
+    values["context"]["machine"]["processor"]
     if values["budget"] != own.budget or path.stem != own.slug:
         raise ValueError(f"the cell {own.slug}")
     settings(own.cell, own.budget)

@@ -5,6 +5,7 @@ Every cell is looked up by all that makes it what it is, the budget too, so no r
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence, Set
 
 from bench import ablated, comparison
@@ -132,20 +133,32 @@ def _printed_mean(name: str, row: str, metric: str, group: Sequence[Line]) -> tu
 
 
 def _costs(line: Line) -> list[str]:
-    """Means over the seeds; the columns that depend on the device need one device for all of them."""
+    """Means over the seeds, ranges of what was measured on unlike machines; on unlike devices "-"."""
     if not line.stored:
         return ["-"] * len(COSTS)
     values = [one.values for one in line.stored]
     one_device = len({known["context"]["training_device"] for known in values}) == 1
+    trained = {(comparison.device(known), known["context"]["training_precision"]) for known in values}
+    scored = {json.dumps(known["context"]["machine"], sort_keys=True) for known in values}
     steps = [known["seconds_per_training_step"] for known in values]
     peaks = [known["peak_memory_bytes"] for known in values]
+    images = [None if (one := known["seconds_per_image"]) is None else 1000 * one for known in values]
     return [
-        f"{mean(steps):.3g}" if one_device else "-",
+        _cost(steps, ".3g", alike=len(trained) == 1) if one_device else "-",
         f"{mean(peaks) / 2**20:.0f}" if one_device and None not in peaks else "-",
-        f"{1000 * mean(known['seconds_per_image'] for known in values):.1f}",
+        _cost(images, ".1f", alike=len(scored) == 1),
         f"{values[0]['parameters'] / 1e6:.2f}",
         f"{values[0]['model_bytes'] / 2**20:.1f}",
     ]
+
+
+def _cost(values: Sequence[float | None], form: str, *, alike: bool) -> str:
+    """The mean where the machines were `alike`, else the range; "-" where a value is missing."""
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
+        return "-"
+    ends = (f"{one:{form}}" for one in (min(known), max(known)))
+    return f"{mean(known):{form}}" if alike else " to ".join(dict.fromkeys(ends))
 
 
 def _notes(name: str) -> Iterator[str]:
@@ -155,7 +168,8 @@ def _notes(name: str) -> Iterator[str]:
         yield (
             "Seconds a training step: the whole training by the clock, pauses and the filling of a bank included, over "
             "its steps; peak MiB of memory in training (of the process, or of the GPU where there is one); ms an "
-            "image: one at a time through the exported graph on the processor."
+            "image: one at a time through the exported graph on the processor. A range is of seeds that were run on "
+            "other machines or numbers of cores; rows may be of other machines, too."
         )
     known = [f"{row} {value:g}{' (other data too)' if extra else ''}" for row, value, extra in others(name)]
     if known:

@@ -31,6 +31,14 @@ def spread(values: Sequence[float | None]) -> str:
     return middle if len(known) == 1 else f"{middle} ({percent(min(known))} to {percent(max(known))})"
 
 
+def seconds_by(known: Iterable[tuple[str, float]]) -> str:
+    """ "302 s, a processor; 60 s, a GPU": the mean seconds of each device by itself."""
+    found: dict[str, list[float]] = {}
+    for device, seconds in known:
+        found.setdefault(device, []).append(seconds)
+    return "; ".join(f"{mean(seconds):.0f} s, {device}" for device, seconds in found.items())
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table."""
     lines = [header, ["---"] * len(header), *rows]

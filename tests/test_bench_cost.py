@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from normbank import machine
 from normbank.presets import preset
 
 REPO = Path(__file__).resolve().parent.parent
@@ -71,6 +72,17 @@ def test_a_preset_is_measured_with_the_banks_it_may_come_to():
     assert cost.banks(preset("fast")) == ["places", "both"]
     assert cost.banks(preset("fast", {"model.patches": 0})) == ["places"]
     assert cost.banks(preset(cost.PAPER)) == ["none"]
+
+
+def test_threads_that_no_cores_are_there_for_are_told(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cost.machine, "cpu_count", lambda: 1)
+    assert cost.main(["--threads", "1", "2", "--out", str(tmp_path)]) == 2
+    told = "bench.cost: --threads: expected 1 or less, as there are cores, got 2. Ask for that many at most.\n"
+    assert capsys.readouterr().err == told
+    asked = []
+    monkeypatch.setattr(cost, "cost", lambda *known: asked.append(known[2]) or {"machine": machine.describe()})
+    assert cost.main(["--out", str(tmp_path)]) == 0
+    assert asked == [[1]]
 
 
 def test_a_wrong_preset_and_a_wrong_file_are_told(tmp_path, capsys):

@@ -303,7 +303,7 @@ def test_a_bank_that_was_filled_again_tells_of_what_commit_its_network_is(tmp_pa
 )
 def test_seconds_are_of_so_many_cores(device, cores, told):
     context = {"training_device": device, "machine": {"processor": "some CPU", "processors": 7}}
-    assert comparison._device({"context": context, "threads": cores}) == told
+    assert comparison.device({"context": context, "threads": cores}) == told
 
 
 def test_who_is_ahead_is_said_by_the_figures_that_are_shown(compared):

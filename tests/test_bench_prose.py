@@ -249,11 +249,15 @@ def test_findings_say_what_textures_gave():
 def test_findings_say_what_turned_and_moved_things_gave():
     lines = all_lines("displaced", "paper", known_cells())
     told = re.findall(r"(\d+\.\d / \d+\.\d / \d+\.\d)\s+`([^`]+)`", section("Things that lie at any angle or place"))
-    assert len(told) == len(lines) == 16
-    for line in lines:
-        assert len(line.stored) == 3
-        values = " / ".join(f"{100 * mean(list(line.by_seed(one).values())):.1f}" for one in THREE)
-        assert (values, line.cell.row) in told
+    assert {len(line.stored) for line in lines} == {3}
+    known = {
+        (line.data, line.cell.row): " / ".join(f"{100 * mean(list(line.by_seed(one).values())):.1f}" for one in THREE)
+        for line in lines
+    }
+    data = ("turned", "moved", "both", "moved_bottle")
+    rows = ("small", "fast", "small, as they lie", "fast, as they lie")
+    assert told == [(known[one, row], row) for one in data for row in rows]
+    assert len(told) == len(lines)
 
 
 def test_findings_say_what_the_peer_has_there():

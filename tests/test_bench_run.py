@@ -182,7 +182,7 @@ def test_what_is_trained_already_needs_no_time_to_train(places):
     folder.mkdir(parents=True)
     (folder / "model.nbk").touch()
     _, told = run("VI", places, None, categories=["bottle"], seeds=1, dry_run=True)
-    assert told[-1] == "about 0 s on this machine, as busy as it is now:"
+    assert told[-2:] == ["about 0 s on this machine, as busy as it is now:", "  1 that are trained: not counted"]
 
 
 def test_cells_made_with_other_settings_are_run_again(places):
@@ -359,6 +359,16 @@ def test_what_is_stored_is_run_again_where_banks_are_filled_again(places):
     code, told = run("II", places, worker, categories=["3"], seeds=1, refill=True)
     assert (code, [job["refill"] for job in worker.jobs]) == (0, [False, True])
     assert "0 stored, 1 to run" in told[0]
+
+
+@pytest.mark.parametrize(("commit", "stored"), [("c0ffee", 1), ("c0ffee+changes", 0), (None, 0)])
+def test_what_this_commit_made_is_not_filled_again(commit, stored, places, monkeypatch):
+    from bench import runner
+
+    monkeypatch.setattr(runner.machine, "commit", lambda: commit)
+    put_cell(places.results, paper.cells("II", ["3"], [0])[0], context={"commit": commit})
+    _, told = run("II", places, None, categories=["3"], seeds=1, refill=True, dry_run=True)
+    assert f"{stored} stored, {1 - stored} to run" in told[0]
 
 
 def test_two_processes_do_not_share_a_folder(tmp_path):

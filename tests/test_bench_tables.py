@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from cells import put_cell
 
+from normbank import machine
+
 REPO = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPO))  # bench stands outside the package
 
@@ -94,6 +96,39 @@ def test_seconds_on_two_devices_have_no_mean(tmp_path):
     (found,) = [row for row in rows(part) if row[0] == "MemAE"]
     assert found[-5:] == ["-", "-", "12.5", "3.50", "5.0"]
     assert "Trained on a GPU (32-true), a processor (32-true)" in part
+
+
+@pytest.mark.parametrize(
+    ("other", "step", "image"),
+    [
+        ({}, "0.75", "15.0"),
+        ({"threads": 99}, "0.25 to 1.25", "15.0"),
+        ({"context": {"training_precision": "bf16-mixed"}}, "0.25 to 1.25", "15.0"),
+        ({"context": {"machine": {**machine.describe(), "processors": 99}}}, "0.75", "12.5 to 17.5"),
+    ],
+)
+def test_what_was_measured_on_unlike_machines_is_a_range(other, step, image, tmp_path):
+    here = {"training_device": machine.describe()["processor"]}
+    put_all(tmp_path, "V", ["bottle"], {("bottle", 0): 0.9}, row="MemAE", context=here)
+    took = {"seconds_per_training_step": 1.25, "seconds_per_image": 0.0175}
+    second = {**took, **other, "context": {**here, **other.get("context", {})}}
+    put_all(tmp_path, "V", ["bottle"], {("bottle", 1): 0.9}, row="MemAE", **second)
+    (found,) = [row for row in rows(section(tmp_path, "Table V:")) if row[0] == "MemAE"]
+    assert found[-5:] == [step, "512", image, "3.50", "5.0"]
+
+
+def test_an_image_that_took_no_known_time_has_no_mean(tmp_path):
+    put_all(tmp_path, "V", ["bottle"], {("bottle", 0): 0.9}, row="MemAE", seconds_per_image=None)
+    (found,) = [row for row in rows(section(tmp_path, "Table V:")) if row[0] == "MemAE"]
+    assert found[-3] == "-"
+
+
+def test_seeds_that_were_tested_on_other_images_are_not_averaged(tmp_path):
+    put_all(tmp_path, "V", ["bottle"], {("bottle", 0): 0.9}, row="MemAE")
+    put_all(tmp_path, "V", ["bottle"], {("bottle", 1): 0.9}, row="MemAE", counts={"good": 19, "anomalous": 60})
+    told = r"seed0\.json and its other seeds: tested on 19 good and 60 anomalous and 20 good and 60 anomalous\. Run"
+    with pytest.raises(ValueError, match=told):
+        section(tmp_path, "Table V:")
 
 
 def test_the_digits_stand_beside_the_printed_mean(tmp_path):
