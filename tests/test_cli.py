@@ -9,6 +9,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from hostile import BROKEN, make_hostile
+from PIL import Image
 from tiny import SETTINGS, defective, make_tiny, save, weave
 
 import normbank
@@ -803,6 +805,53 @@ def test_an_import_that_fails_by_itself_is_no_interruption(run, tiny_model, monk
     monkeypatch.setattr("normbank.detector.load", broken)
     with pytest.raises(ImportError, match="numpy failed"):
         run("info", tiny_model)
+
+
+def test_a_name_that_no_file_can_have_is_a_row_and_not_the_end(separate, tiny_model, images, tmp_path):
+    process = separate("predict", tiny_model, "--batch", 1, "--csv", tmp_path / "scores.csv")
+    _, err = process.communicate("\n".join([str(images / "a.png"), "x" * 300 + ".png", str(images / "b.png")]), 60)
+    assert process.returncode == 0, err
+    with (tmp_path / "scores.csv").open(newline="") as file:
+        rows = [*csv.DictReader(file)]
+    assert [bool(row["error"]) for row in rows] == [False, True, False]
+
+
+def test_two_runs_into_one_table_are_not_mixed(separate, run, tiny_model, images, tmp_path):
+    table = tmp_path / "scores.csv"
+    process = separate("predict", tiny_model, "--batch", 1, "--csv", table)
+    process.stdin.write(f"{images / 'a.png'}\n")
+    process.stdin.flush()
+    until = time.monotonic() + 60
+    while not (table.exists() and "a.png" in table.read_text()) and time.monotonic() < until:
+        time.sleep(0.05)
+    before = table.read_text()
+    assert "a.png" in before
+    code, out, err = run("predict", tiny_model, images / "b.png", "--csv", table)
+    assert (code, out) == (2, "")
+    told = f"normbank: {str(table)!r}: expected it free, got another run at work in it. Wait for it, end it, or name"
+    assert err.startswith(told)
+    assert table.read_text() == before
+    process.communicate(f"{images / 'b.png'}\n", 60)
+    assert process.returncode == 0
+    assert [line.partition(",")[0] for line in table.read_text().splitlines()[1:]] == [
+        str(images / "a.png"),
+        str(images / "b.png"),
+    ]
+    assert run("predict", tiny_model, images / "b.png", "--csv", table).code == 0  # now it is free
+
+
+def test_where_standard_error_is_closed_no_decoder_complains_into_a_table(tiny_model, tmp_path):
+    for name in ("whole", "cut"):
+        Image.fromarray(weave(1)).save(tmp_path / f"{name}.tif", compression="tiff_lzw")
+    whole = (tmp_path / "cut.tif").read_bytes()
+    (tmp_path / "cut.tif").write_bytes(whole[:8] + bytes(200) + whole[208:])
+    command = [*NORMBANK, "predict", str(tiny_model), str(tmp_path / "whole.tif"), str(tmp_path / "cut.tif")]
+    line = " ".join(map(shlex.quote, [*command, "--csv", str(tmp_path / "scores.csv")]))
+    assert subprocess.run(["sh", "-c", f"exec {line} 2>&-"], stdout=subprocess.DEVNULL, timeout=120).returncode == 0
+    with (tmp_path / "scores.csv").open(newline="") as file:
+        rows = [*csv.DictReader(file)]
+    assert [Path(row["path"]).name for row in rows] == ["whole.tif", "cut.tif"]
+    assert rows[1]["error"]
 
 
 def test_a_reader_that_leaves_is_no_error(separate, tiny_model, images):

@@ -418,7 +418,7 @@ def test_scores_next_to_nothing_differ_by_the_rounding_of_larger_numbers(
             return [scores, true.anomaly_maps[:, None], true.reconstructions, NO_PARTS]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export, "open_session", lambda _: Session())
+        patch.setattr(export, "open_session", lambda *_: Session())
         graph.outputs = graph.outputs._replace(anomaly_maps=true.anomaly_maps[:, None])
         if agrees:
             verify(graph, b"", pixels, summed=summed)
@@ -447,7 +447,7 @@ def test_a_reconstruction_of_noise_is_compared_in_the_mean(
             return [true.scores, true.anomaly_maps[:, None], true.reconstructions, NO_PARTS]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export, "open_session", lambda _: Session())
+        patch.setattr(export, "open_session", lambda *_: Session())
         if agrees:
             verify(graph, b"", pixels, is_noise=is_noise)
         else:
@@ -468,7 +468,7 @@ def test_maps_of_large_weights_may_differ_as_their_values_do() -> None:
         largest = 1000 * true.anomaly_maps.max()
         graph = Fixed(true._replace(anomaly_maps=(1000 * true.anomaly_maps + gap * largest)[:, None]))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(export, "open_session", lambda _: Session())
+            patch.setattr(export, "open_session", lambda *_: Session())
             if agrees:
                 verify(graph, b"", pixels)
             else:

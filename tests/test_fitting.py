@@ -729,6 +729,21 @@ def test_replacing_that_was_interrupted_before_a_checkpoint_is_not_finished(
     assert "curve" in json.loads(model.with_name(RUN_FILE).read_text(encoding="utf-8"))
 
 
+def test_replacing_that_was_interrupted_is_not_gone_on_with_as_what_it_was_to_replace(
+    tmp_path: Path, cheap: Cheap, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset, run = good(tmp_path / "data", 12), tmp_path / "run"
+    cheap(dataset, run)
+    shutil.copy(run / MODEL_FILE, run / "checkpoint.ckpt")  # as one of a run before: it could not even be read
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, 1)
+        with pytest.raises(KeyboardInterrupt):
+            cheap(dataset, run, overwrite=True)
+    assert not (run / "checkpoint.ckpt").exists()
+    cheap(dataset, run, resume=True, quiet=False)
+    assert "training starts from the beginning" in capsys.readouterr().err
+
+
 def test_replacing_that_is_refused_leaves_what_is_there(
     tmp_path: Path, cheap: Cheap, monkeypatch: pytest.MonkeyPatch
 ) -> None:

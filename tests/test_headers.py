@@ -12,7 +12,7 @@ from tiny import weave
 
 from normbank.decoding import read
 from normbank.errors import ImageError, UserError
-from normbank.headers import Stored, look_up
+from normbank.headers import Stored, look_up, stored_as
 
 
 def test_the_size_in_a_header_is_the_size_that_is_read(tmp_path: Path) -> None:
@@ -94,3 +94,11 @@ def test_deep_and_turned(tmp_path: Path, kind: str) -> None:
     picture = Image.fromarray(weave(0)[:20, :, 0] if kind == "jpg" else weave(0)[:20, :, 0].astype(np.uint16) * 257)
     picture.save(tmp_path / f"a.{kind}", exif=exif)
     assert look_up(tmp_path / f"a.{kind}") == Stored((20, 48), 1, 8 if kind == "jpg" else 16)
+
+
+def test_a_name_that_no_file_can_have_is_left_to_whoever_decodes_it(tmp_path: Path) -> None:
+    """Of a line that scores all day one bad name must not be the end."""
+    for name in ("x" * 300 + ".png", "a\0b.png"):
+        assert stored_as(tmp_path / name) is None
+        with pytest.raises(ImageError):
+            look_up(tmp_path / name)

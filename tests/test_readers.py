@@ -419,6 +419,36 @@ def test_a_kind_of_defect_called_good(tmp_path: Path) -> None:
     assert "data.normal_test_dir" in message
 
 
+@pytest.mark.parametrize("name", ["Good", "OK", "ok 2", "Normal"])
+def test_a_kind_of_defect_that_says_it_is_none(tmp_path: Path, name: str) -> None:
+    assert f"got the folder '{tmp_path}/a/defect/{name}'" in refused(
+        make(tmp_path / "a", "good/0.png", f"defect/{name}/0.png", "defect/nok/0.png")
+    )
+    message = refused(make(tmp_path / "b", "train/good/0.png", f"test/{name}/0.png", "test/nok/0.png"))
+    assert (
+        f"expected good, and kinds of defects, got the folder '{tmp_path}/b/test/{name}'. Call it good, or" in message
+    )
+
+
+def test_defects_below_the_good_images_are_not_learnt_unasked(tmp_path: Path) -> None:
+    make(tmp_path, "good/monday/0.png", "good/monday/reject/1.png")
+    message = refused(tmp_path)
+    assert message.startswith(
+        f"'{tmp_path}/good': expected a folder of good images, got the sub-folder 'monday/reject'"
+    )
+    assert message.endswith("Move it out of there; data.normal_dir=./good takes every image for good.")
+    assert len(open_dataset(tmp_path, Data(normal_dir="./good")).train) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"), [("masks", "mask_dir"), ("Ground_Truth", "mask_dir"), ("bad", "abnormal_dir")]
+)
+def test_an_unused_folder_is_told_with_the_setting_for_it(tmp_path: Path, name: str, setting: str) -> None:
+    ((path, reason),) = open_dataset(make(tmp_path, "good/0.png", f"{name}/0.png")).skipped
+    assert path == str(tmp_path / name)
+    assert reason.startswith(f"1 images, not used; data.{setting} ")
+
+
 def test_an_empty_folder_of_good_test_images(tmp_path: Path) -> None:
     make(tmp_path, "good/0.png", "more/notes.txt")
     assert "leave data.normal_test_dir out" in refused(tmp_path, Data(normal_test_dir="more"))

@@ -142,6 +142,16 @@ def test_averaged_weights_by_hand(tmp_path: Path) -> None:
     assert (found - now).abs().max() > 1e-4  # it is not the last step's
 
 
+def test_what_is_no_weight_is_not_averaged(tmp_path: Path) -> None:
+    """An index that is averaged with itself and cut is another, and rows of weights no longer have their sum."""
+    config = settings(train__average=0.9, model__upright="always", model__bank=100, train__flips="none")
+    found, fresh = (dict(one.named_buffers()) for one in (trained(tmp_path, config).network, build(config, 3)))
+    fixed = [name for name in fresh if "running_" not in name and "num_batches" not in name]
+    assert len(fixed) > 3
+    for name in fixed:
+        assert torch.equal(found[name], fresh[name]), name
+
+
 def test_moved_items_travel_in_the_checkpoint(tmp_path: Path) -> None:
     config = settings(model__memory="mnad", train__penalty_weight=0.1)
     uninterrupted = trained(tmp_path / "a", config)
@@ -358,6 +368,16 @@ def test_what_auto_came_to_may_not_change_on_the_way(tmp_path: Path) -> None:
             trained(tmp_path, settings(**change), resume=True)
 
 
+def test_a_checkpoint_of_a_version_without_a_setting_is_gone_on_with(tmp_path: Path, whole: Trained) -> None:
+    """Its default leaves everything as it was before there was one."""
+    asked, default = {**IDENTITY, "train.exposure": 0.0}, Config().train.exposure
+    assert default == 0
+    trained(tmp_path)  # its identity is without
+    assert_same(whole, trained(tmp_path, resume=True, identity=asked))
+    with pytest.raises(OtherRunError, match=r"train\.exposure was 0\.0 and is 0\.5"):
+        trained(tmp_path, resume=True, identity={**asked, "train.exposure": 0.5})
+
+
 def test_without_resume_a_checkpoint_is_passed_over(tmp_path: Path, whole: Trained) -> None:
     trained(tmp_path, settings(train__seed=4))
     assert_same(whole, trained(tmp_path))
@@ -553,6 +573,21 @@ def test_precision(
     monkeypatch.setattr(machine, "has_fast_bf16", lambda: fast)
     known = settings(train__precision=asked).train
     assert training.precision_of(known, accelerator, np.zeros((1, 2, 2, 1), dtype)) == expected
+
+
+@pytest.mark.parametrize(("native", "expected"), [(True, "bf16-mixed"), (False, "32-true")])
+def test_a_gpu_that_emulates_bfloat16_is_not_asked_to(
+    monkeypatch: pytest.MonkeyPatch, native: bool, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or native)
+    known = settings(train__precision="auto").train
+    assert training.precision_of(known, "cuda", np.zeros((1, 2, 2, 1), np.uint8)) == expected
+
+
+def test_a_training_is_one_process_whatever_a_cluster_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("SLURM_NTASKS", "4"), ("SLURM_JOB_NAME", "nightly"), ("SLURM_NODEID", "0")):
+        monkeypatch.setenv(name, value)
+    assert trained(tmp_path, settings()).device
 
 
 @pytest.mark.parametrize("channels", [1, 3, 5])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -263,6 +264,7 @@ def main() -> NoReturn:
     0 done, 2 the user's mistake (one message), 3 an anomaly where that was asked for, 1 a fault of ours; 130, 143 and
     141 where Ctrl-C, a termination or the reader of a pipe ended it.
     """
+    _fill_closed_streams()
     signal.signal(signal.SIGTERM, stop)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell may have us ignore it
         signal.signal(signal.SIGINT, stop)
@@ -273,6 +275,15 @@ def main() -> NoReturn:
         note("normbank: an empty argument: expected a value, got ''. Is a variable of the shell not set?")
         sys.exit(MISTAKE)
     run_to_its_end(lambda: app(prog_name="normbank"))
+
+
+def _fill_closed_streams() -> None:
+    """A file that takes the number of a closed standard stream would be written to by decoders that complain."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number there is
 
 
 def _agrees(question: str) -> bool:

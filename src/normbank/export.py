@@ -80,11 +80,11 @@ def make_bundle(network: Network, config: Config, spec: ImageSpec, manifest: dic
     noise = (
         np.random.default_rng(0).integers(0, np.iinfo(spec.dtype).max, probe.shape, endpoint=True).astype(spec.dtype)
     )
-    summed = config.score.pool == "sum"
+    summed, threads = config.score.pool == "sum", config.train.threads or 0
     for batch in (*portions(probe), probe[:1]):
-        verify(whole, graph, batch, summed=summed)
+        verify(whole, graph, batch, summed=summed, threads=threads)
     for batch in portions(noise):
-        verify(whole, graph, batch, summed=summed, is_noise=True)
+        verify(whole, graph, batch, summed=summed, is_noise=True, threads=threads)
     held = _held(graph)
     weights = {name: one for name, one in network.state_dict().items() if not _is_same(one, held.get(name))}
     return Bundle(manifest, safetensors.torch.save({name: one.contiguous() for name, one in weights.items()}), graph)
@@ -156,14 +156,16 @@ def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def verify(graph: nn.Module, exported: bytes, batch: Pixels, *, summed: bool = True, is_noise: bool = False) -> None:
-    """Raise ParityError unless ONNX Runtime and PyTorch agree on `batch` [N, S, S, C].
+def verify(
+    graph: nn.Module, exported: bytes, batch: Pixels, *, summed: bool = True, is_noise: bool = False, threads: int = 0
+) -> None:
+    """Raise ParityError unless ONNX Runtime, on `threads` at most, and PyTorch agree on `batch` [N, S, S, C].
 
     `summed` says whether a score is a sum over the pixels, or else of the size of one.
     """
     with torch.no_grad():
         scores, maps, reconstructions, parts = (output.numpy() for output in graph(torch.from_numpy(batch)))
-    *outputs, found_parts = open_session(exported).run([*OUTPUTS, PARTS_OUTPUT], {"image": batch})
+    *outputs, found_parts = open_session(exported, threads).run([*OUTPUTS, PARTS_OUTPUT], {"image": batch})
     found = Outputs(*outputs)
     least = SMALL * batch.shape[1] * batch.shape[2] if summed else LOW
     score_gap = float(np.max(np.abs(found.scores - scores) / np.maximum(np.abs(scores), least)))

@@ -103,8 +103,10 @@ def _train(
         check_resumable(out / CHECKPOINT_FILE, identity, config.train, seen)
     if not quiet:
         _say_plan(config, prepared, seen, out, resume)
-    if not resume and (out / MODEL_FILE).exists():  # to be replaced: from here on it is not this run's
-        write_atomically(out / RUN_FILE, UNFINISHED)
+    if not resume:  # what is to be replaced is from here on not this run's
+        (out / CHECKPOINT_FILE).unlink(missing_ok=True)
+        if (out / MODEL_FILE).exists():
+            write_atomically(out / RUN_FILE, UNFINISHED)
     with Progress("training", config.train.steps, quiet=quiet) as progress:
         trained = optimise(config, seen, out / CHECKPOINT_FILE, identity=identity, resume=resume, progress=progress)
     if trained.network.bank is not None:
@@ -207,7 +209,7 @@ def finish(
     unknown = Calibration((), config.score.false_alarm_rate).to_dict()
     probe = np.concatenate([prepared.held_out.pixels[:PROBED], prepared.train.pixels[:PROBED]])
     bundle = make_bundle(trained.network, config, prepared.spec, {**record, "calibration": unknown}, probe)
-    scores, scale = _calibrate(Detector(bundle), config, prepared)
+    scores, scale = _calibrate(Detector(bundle, config.train.threads or 0), config, prepared)
     calibration = Calibration(tuple(scores), config.score.false_alarm_rate)
     bundle.manifest.update({"calibration": calibration.to_dict(), "map_scale": scale})
     bundle.manifest["data"]["held_out_scores"] = scores

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def look_up(path: str | Path, frame: int | None = None) -> Stored:
     """
     if frame is not None:
         return _stored(read(path, frame))
-    if not Path(path).is_file():  # a pipe would be waited for
+    if not os.path.isfile(path):  # a pipe would be waited for; `Path.is_file` raises for a name that is too long
         raise ImageError(str(path), "is not a plain file")
     if is_npy(str(path)):
         return _stored(_array(path))

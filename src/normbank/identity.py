@@ -24,12 +24,22 @@ def identity_of(settings: dict[str, Any], images: Mapping[str, Any]) -> Identity
 
     `settings` as a Config dumps them, `images` as `images_record` gives them: what a manifest holds too.
     """
+    seen = hashlib.sha256(" ".join(images["seen"]).encode()).hexdigest()
+    trained_on = images["fingerprint"][:12]
+    return {**_told(settings), "fingerprint of the images": seen[:12], "fingerprint of those trained on": trained_on}
+
+
+def _told(settings: Mapping[str, Any]) -> dict[str, Any]:
     whole = completed(settings)
     told = {f"{group}.{name}": value for group in GROUPS for name, value in whole[group].items()}
     del told["train.checkpoint_every"]
-    seen = hashlib.sha256(" ".join(images["seen"]).encode()).hexdigest()
-    trained_on = images["fingerprint"][:12]
-    return {**told, "fingerprint of the images": seen[:12], "fingerprint of those trained on": trained_on}
+    return told
+
+
+def as_of_today(known: Identity, asked: Identity) -> dict[str, Any]:
+    """An identity of any version, with those settings that are `asked` and younger than it at their defaults."""
+    defaults = _told({group: {} for group in GROUPS})
+    return {**{name: defaults[name] for name in asked if name in defaults}, **known}
 
 
 def images_record(train: Loaded, held_out: Loaded, copies: Sequence[str]) -> dict[str, Any]:

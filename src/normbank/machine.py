@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import functools
 import importlib.metadata
+import math
 import os
 import platform
 import subprocess
@@ -15,13 +16,27 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("normbank", "numpy", "pillow", "onnxruntime", "torch", "lightning", "onnx", "opencv-python-headless")
+CGROUP = Path("/sys/fs/cgroup")
 HERE = Path(__file__).resolve().parent
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
 
 def cpu_count() -> int:
-    """Processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Processors this process may use: those it is kept to, and no more than its container may take the time of."""
+    kept_to = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(kept_to, _quota(CGROUP) or kept_to)
+
+
+def _quota(group: Path) -> int | None:
+    """Processors' worth of time that a container is limited to, rounded up (cgroup v2, or v1); None without a limit."""
+    with contextlib.suppress(OSError, ValueError):
+        most, period = (group / "cpu.max").read_text(encoding="ascii").split()
+        return None if most == "max" else math.ceil(int(most) / int(period))
+    with contextlib.suppress(OSError, ValueError):
+        names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+        limit, of = (int((group / "cpu" / name).read_text(encoding="ascii")) for name in names)
+        return math.ceil(limit / of) if limit > 0 else None
+    return None
 
 
 @functools.cache

@@ -23,6 +23,7 @@ from .bundle import is_stdout, write_atomically
 from .data.files import DRAWN, ensure_no_loss
 from .detector import Detector, Prediction
 from .errors import ImageError, UserError, problem
+from .machine import alone_in
 from .progress import printable
 
 COLUMNS = ("path", "score", "threshold", "p_value", "is_anomalous", "error")
@@ -141,7 +142,11 @@ class Table:
         except OSError as error:
             raise self._failed(error) from None
         stack.callback(self._close)
-        holds_some = stat.S_ISREG(found.st_mode) and found.st_size > 0
+        is_file = stat.S_ISREG(found.st_mode)
+        if is_file and not goes_on and not stack.enter_context(alone_in(path)):
+            do = "Wait for it, end it, or name another file."
+            raise UserError(problem(repr(str(path)), expected="it free", came="another run at work in it", do=do))
+        holds_some = is_file and os.fstat(self.file.fileno()).st_size > 0
         self.is_earlier = holds_some and not goes_on
         if header and not (holds_some and (self.is_earlier or self._has_header())):
             self.write(header)

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -30,13 +31,14 @@ from .batches import StepSampler, batches_of
 from .config import Config
 from .decoding import Pixels
 from .errors import TrainingError, problem
-from .identity import ORDER, Identity, OtherRunError, difference
+from .identity import ORDER, Identity, OtherRunError, as_of_today, difference
 from .model.network import Network, build
 from .model.objective import Batch, objective
 from .progress import Progress
 from .settings import Train
 
 Precision = Literal["bf16-mixed", "32-true"]
+AVERAGED = ("running_mean", "running_var")  # buffers that average as weights do
 CROWD = 8  # threads for each processor: results are of their number, so some more than there are have their use
 
 
@@ -147,8 +149,16 @@ class WholeFiles(CheckpointIO):
 class KeptAverage(WeightAveraging):
     """Lightning's own: trains as without, and puts the averaged weights in place at the end.
 
-    At the end of a run that was resumed with no step left, too: Lightning's end of training does not come there.
+    At the end of a run that was resumed with no step left, too: Lightning's end of training does not come there. Of the
+    buffers only the statistics of batch norms are averaged: a mean of indices, equal as they are, is cut to other ones.
     """
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Put them in place."""
+        fixed = [(one, one.clone()) for name, one in pl_module.named_buffers() if not name.endswith(AVERAGED)]
+        super().on_train_end(trainer, pl_module)
+        for one, before in fixed:
+            one.copy_(before)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Put them in place."""
@@ -278,7 +288,8 @@ def threads_of(known: Train) -> int:
 def precision_of(known: Train, accelerator: str, pixels: Pixels) -> Precision:
     """bfloat16 holds 8 bits of a value, so images of 16 bits are trained on in 32 unless bf16 is asked for."""
     if known.precision == "auto":
-        fast = torch.cuda.is_bf16_supported() if accelerator == "cuda" else machine.has_fast_bf16()
+        on_gpu = accelerator == "cuda"  # older ones emulate it, slowly
+        fast = torch.cuda.is_bf16_supported(including_emulation=False) if on_gpu else machine.has_fast_bf16()
         return "bf16-mixed" if fast and accelerator != "mps" and pixels.dtype == np.uint8 else "32-true"
     return "bf16-mixed" if known.precision == "bf16" else "32-true"
 
@@ -293,7 +304,7 @@ def _trainer(known: Train, accelerator: str, precision: Precision, callbacks: li
         max_steps=known.steps,
         max_epochs=-1,
         callbacks=callbacks,
-        plugins=[WholeFiles()],
+        plugins=[WholeFiles(), LightningEnvironment()],  # one process, whatever a cluster's variables say
         deterministic=accelerator == "cpu",
         logger=False,
         enable_checkpointing=False,
@@ -338,6 +349,7 @@ def _resume_from(checkpoint: Path, identity: Identity, resume: bool) -> Path | N
             f"checkpoint {str(checkpoint)!r} cannot be read: expected what an interrupted training wrote, "
             f"got {type(error).__name__}: {reason}. Delete it, or start again with --overwrite."
         ) from None
+    found = as_of_today(found, identity)
     if ORDER in identity:
         found.setdefault(ORDER, identity[ORDER])
     if found != dict(identity):

@@ -10,14 +10,15 @@ from ..errors import DataError, problem
 from ..settings import Data
 from .files import Listing, is_dir, list_images, name_of, nearest, some_images, subfolders
 from .masks import orphan, pair, require_some_pairs
-from .samples import GOOD, Dataset, Sample, Skipped
+from .samples import GOOD, GOOD_NAMES, Dataset, Sample, Skipped, letters
 from .splits import portion, split_off
 
 LOOSE_KIND = "defect"  # of images directly in abnormal_dir
 _SETTINGS = ("normal_dir", "abnormal_dir", "normal_test_dir", "mask_dir")
 # Names that speak against "all images below are good". `.` as data.normal_dir overrules them.
-_DOUBTFUL = {"defect", "defects", "defective", "anomaly", "anomalies", "anomalous", "abnormal", "bad", "mask", "masks"}
-_DOUBTFUL |= {"groundtruth", "test", "nok", "ng", "ko", "nio", "notok", "notgood", "fail", "failed", "fault"}
+_MASKS = {"mask", "masks", "groundtruth"}
+_DOUBTFUL = {"defect", "defects", "defective", "anomaly", "anomalies", "anomalous", "abnormal", "bad", *_MASKS}
+_DOUBTFUL |= {"test", "nok", "ng", "ko", "nio", "notok", "notgood", "fail", "failed", "fault"}
 _DOUBTFUL |= {"faulty", "broken", "damaged", "reject", "rejected", "rejects", "scrap"}
 
 
@@ -75,10 +76,14 @@ def _unused(root: Path, folders: _Folders) -> list[Skipped]:
     beside = [child for child in subfolders(root) if not any(_holds(child, folder) for folder in used)]
     counts = [(folder, len(list_images(folder).names)) for folder in beside]
     return [
-        Skipped(str(folder), f"{count} images, not used; data.abnormal_dir or data.normal_test_dir can name the folder")
+        Skipped(str(folder), f"{count} images, not used; {_setting_for(folder)} can name the folder")
         for folder, count in counts
         if count
     ]
+
+
+def _setting_for(folder: Path) -> str:
+    return "data.mask_dir" if letters(folder.name) in _MASKS else "data.abnormal_dir or data.normal_test_dir"
 
 
 def _holds(folder: Path, inner: str) -> bool:
@@ -125,25 +130,22 @@ def _good(root: Path, folders: _Folders, settings: Data) -> Listing:
     there = ", ".join(repr(child.name) for child in subfolders(root)) or "none"
     do = f"Put good images there, or set data.normal_dir; folders in {str(root)!r}: {there}."
     listing = some_images(folders.good, without=folders.others(folders.good), expected="good images", do=do)
-    if folders.good == root and not is_dir(root / settings.normal_dir):
-        _refuse_doubtful(root, listing, settings)
+    if settings.normal_dir == Data.model_fields["normal_dir"].default:
+        _refuse_doubtful(folders.good, listing, settings, is_named=folders.good != root)
     return listing
 
 
-def _refuse_doubtful(root: Path, listing: Listing, settings: Data) -> None:
-    """Without normal_dir all images below count as good: not where a folder's name says otherwise."""
-    named = {_letters(Path(value).name) for value in (settings.abnormal_dir, settings.mask_dir)} - {""}
+def _refuse_doubtful(good: Path, listing: Listing, settings: Data, *, is_named: bool) -> None:
+    """All images below count as good: not where a folder's name says otherwise."""
+    whole = f"./{settings.normal_dir}" if is_named else "."
+    do = f"data.normal_dir={whole} takes every image for good."
+    do = f"Move it out of there; {do}" if is_named else f"Name the folder it is in, or set data.normal_dir; {do}"
+    named = {letters(Path(value).name) for value in (settings.abnormal_dir, settings.mask_dir)} - {""}
     for name in listing.names:
         for folder in Path(name).parents:
-            if _letters(folder.name) in _DOUBTFUL | named:
-                do = "Name the folder it is in, or set data.normal_dir; data.normal_dir=. takes every image for good."
+            if letters(folder.name) in _DOUBTFUL | named:
                 came = f"the sub-folder {folder.as_posix()!r}"
-                raise DataError(problem(repr(str(root)), expected="a folder of good images", came=came, do=do))
-
-
-def _letters(name: str) -> str:
-    """Of a name what says what it is: `Not-OK 2` is `notok`."""
-    return "".join(filter(str.isalpha, name.casefold()))
+                raise DataError(problem(repr(str(good)), expected="a folder of good images", came=came, do=do))
 
 
 def _good_test(folders: _Folders) -> tuple[list[Sample], tuple[Skipped, ...]]:
@@ -174,9 +176,9 @@ def _defects(folders: _Folders) -> tuple[list[Sample], list[Skipped]]:
 
 def _images_by_kind(folders: _Folders) -> dict[str, Listing]:
     by_kind = _listings(folders.defects, folders)
-    if GOOD in by_kind:
+    if names := [name for name in by_kind if letters(name) in GOOD_NAMES]:
         do = "Rename it, or set data.normal_dir or data.normal_test_dir to it."
-        came = f"the folder {str(by_kind[GOOD].folder)!r}"
+        came = f"the folder {str(by_kind[names[0]].folder)!r}"
         raise DataError(problem(f"{str(folders.defects)!r}", expected="kinds of defects", came=came, do=do))
     return by_kind
 

@@ -8,7 +8,7 @@ from ..errors import DataError, problem
 from ..settings import Data
 from .files import is_dir, list_images, name_of, some_images, subfolders
 from .masks import defect_samples, orphan, require_some_pairs
-from .samples import GOOD, Dataset, Sample, Skipped
+from .samples import GOOD, GOOD_NAMES, Dataset, Sample, Skipped, letters
 
 
 def fits(root: Path) -> bool:
@@ -48,6 +48,9 @@ def _test(root: Path) -> tuple[list[Sample], list[Skipped]]:
             good = list_images(folder)
             samples += [Sample(path, 0, GOOD) for path in good.paths]
             skipped += good.skipped
+        elif letters(folder.name) in GOOD_NAMES:  # as a kind of defect every good image in it would be one
+            came, do = f"the folder {str(folder)!r}", f"Call it {GOOD}, or what its defects are called."
+            raise DataError(problem(repr(str(root / "test")), expected="good, and kinds of defects", came=came, do=do))
         else:
             found, left = defect_samples(folder, root / "ground_truth" / folder.name, folder.name)
             samples += found

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 GOOD = "good"
+GOOD_NAMES = {GOOD, "ok", "normal", "io"}  # of folders, by their `letters`, that are no kind of defect
 TOLD = 3  # files
+
+
+def letters(name: str) -> str:
+    """Of a name what says what it is: `Not-OK 2` is `notok`."""
+    return "".join(filter(str.isalpha, name.casefold()))
 
 
 @dataclass(frozen=True)
