@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 from tiny import tiny_config, weave
 
-from normbank.advice import Outlook, advise, contrast, lie_apart, matches, plan, stands_out
+from normbank import remembering
+from normbank.advice import CHOSEN_BY, Outlook, advise, contrast, lie_apart, matches, plan, stands_out
 from normbank.config import Config
 from normbank.images import ImageSpec
 from normbank.presets import PRESETS, preset
@@ -275,6 +276,18 @@ def test_few_images_by_hand() -> None:
         "less than 4 % false alarms; the threshold is the largest of their scores. A rate of 1 % takes at least 99 "
         "held-out good images."
     ]
+
+
+@pytest.mark.parametrize(
+    ("count", "settings", "said"),
+    [(24, {}, True), (25, {}, False), (24, {"model.patches": 0}, False), (24, {"model.bank": 0}, False)],
+)
+def test_too_few_for_the_bank_to_choose_are_told(count: int, settings: dict[str, int], said: bool) -> None:
+    if "model.bank" in settings:
+        settings = {**settings, "model.patches": 0, "score.parts": ["head"], "score.weights": [1.0]}
+    (remark,) = advise(PLENTY[:count], preset("small", settings), [], 99)
+    assert ("Below 25 the bank compares places unasked, which suits parts that lie alike." in remark) is said
+    assert remembering.FEWEST == CHOSEN_BY // 5 > (CHOSEN_BY - 1) // 5  # a fifth of the images judge
 
 
 @pytest.mark.parametrize(

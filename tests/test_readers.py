@@ -449,6 +449,20 @@ def test_an_unused_folder_is_told_with_the_setting_for_it(tmp_path: Path, name: 
     assert reason.startswith(f"1 images, not used; data.{setting} ")
 
 
+@pytest.mark.parametrize(
+    ("good", "defects"), [("good", "defect/spot"), ("good/monday", "defect"), ("train/good", "test/spot")]
+)
+def test_masks_beside_their_images_are_neither_learnt_nor_defects(tmp_path: Path, good: str, defects: str) -> None:
+    make(tmp_path, f"{good}/0.png", f"{good}/0_mask.png", f"{good}/1.png", f"{good}/a_mask.png")
+    make(tmp_path, f"{defects}/2.png", f"{defects}/2_mask.jpg", f"{defects}/2.bmp")
+    dataset = open_dataset(tmp_path, Data(test_share=0))
+    assert below(tmp_path, dataset.train) == [f"{good}/{name}.png" for name in ("0", "1", "a_mask")]
+    assert sorted(below(tmp_path, dataset.test)) == [f"{defects}/2.bmp", f"{defects}/2.png"]
+    reason = "looks like the mask of an image beside it: masks lie in a folder of their own (data.mask_dir)"
+    told = {Path(path).relative_to(tmp_path).as_posix(): why for path, why in dataset.skipped}
+    assert told == {f"{good}/0_mask.png": reason, f"{defects}/2_mask.jpg": reason}
+
+
 def test_an_empty_folder_of_good_test_images(tmp_path: Path) -> None:
     make(tmp_path, "good/0.png", "more/notes.txt")
     assert "leave data.normal_test_dir out" in refused(tmp_path, Data(normal_test_dir="more"))

@@ -24,6 +24,7 @@ from .settings import Score
 Planes = NDArray[np.float64]
 
 ENOUGH = 50  # images to train on, below which a remark is due
+CHOSEN_BY = 25  # images to train on, below which the bank has too few judges to choose between its memories
 REDUCED = 4.0  # pixels of the original in one of the model's, along a side, above which a remark is due
 ELONGATED = 1.5  # longer by shorter side, above which a remark on stretching is due
 SEEN = 2  # pixels of the model's: smaller defects vanish
@@ -71,11 +72,14 @@ def _on_number(count: int, config: Config, held_out: int) -> str | None:
         return None
     learner = "the memory" if config.model.memory_levels else "the network"
     promise = Calibration((0.0,) * held_out, config.score.false_alarm_rate).note
-    return (
-        f"only {_count(count, 'image')} to train on; {ENOUGH} are a start, 200 are comfortable. "
-        f"What varies among good parts but not among these few is unknown to {learner} and will be taken for a defect."
-        f"{' ' + promise if promise else ''}"
+    unchosen = config.model.bank and config.model.patches and count < CHOSEN_BY
+    said = (
+        f"only {_count(count, 'image')} to train on; {ENOUGH} are a start, 200 are comfortable.",
+        f"What varies among good parts but not among these few is unknown to {learner} and will be taken for a defect.",
+        f"Below {CHOSEN_BY} the bank compares places unasked, which suits parts that lie alike." if unchosen else "",
+        promise,
     )
+    return " ".join(one for one in said if one)
 
 
 def _on_places(pixels: Pixels, config: Config) -> str | None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ..errors import DataError, problem
 from ..settings import Data
 from .files import Listing, is_dir, list_images, name_of, nearest, some_images, subfolders
-from .masks import orphan, pair, require_some_pairs
+from .masks import orphan, pair, require_some_pairs, without_masks
 from .samples import GOOD, GOOD_NAMES, Dataset, Sample, Skipped, letters
 from .splits import portion, split_off
 
@@ -132,7 +132,8 @@ def _good(root: Path, folders: _Folders, settings: Data) -> Listing:
     listing = some_images(folders.good, without=folders.others(folders.good), expected="good images", do=do)
     if settings.normal_dir == Data.model_fields["normal_dir"].default:
         _refuse_doubtful(folders.good, listing, settings, is_named=folders.good != root)
-    return listing
+    images, masks = without_masks(listing)
+    return images._replace(skipped=(*images.skipped, *masks))
 
 
 def _refuse_doubtful(good: Path, listing: Listing, settings: Data, *, is_named: bool) -> None:

@@ -24,7 +24,7 @@ def defect_samples(folder: Path, mask_folder: Path, kind: str) -> tuple[list[Sam
 
 
 def pair(images: Listing, masks: Iterable[Listing], kind: str) -> tuple[list[Sample], list[Skipped]]:
-    """Anomalous samples of `kind` and the masks that no image has.
+    """Anomalous samples of `kind`, and what was skipped: masks that no image has, and those among the images.
 
     Raises DataError where an image has two masks or a mask two images.
     """
@@ -44,10 +44,20 @@ def pair(images: Listing, masks: Iterable[Listing], kind: str) -> tuple[list[Sam
                 raise _two_masks(str(images.folder / owners[0]), found[owners[0]], path)
             else:
                 found[owners[0]] = path
+    images, beside = without_masks(images)
     samples = [
         Sample(path, 1, kind, mask=found.get(name)) for name, path in zip(images.names, images.paths, strict=True)
     ]
-    return samples, orphans
+    return samples, [*beside, *orphans]
+
+
+def without_masks(images: Listing) -> tuple[Listing, list[Skipped]]:
+    """The images but for those named like the mask of another, which are told: they would be learnt, or be defects."""
+    stems = {_stem(name) for name in images.names}
+    masks = {name for name in images.names if stems.intersection(_image_stems(name)) != {_stem(name)}}
+    reason = "looks like the mask of an image beside it: masks lie in a folder of their own (data.mask_dir)"
+    told = [Skipped(str(images.folder / name), reason) for name in images.names if name in masks]
+    return images._replace(names=tuple(name for name in images.names if name not in masks)), told
 
 
 def orphan(path: str, why: str) -> Skipped:

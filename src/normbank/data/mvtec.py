@@ -7,7 +7,7 @@ from pathlib import Path
 from ..errors import DataError, problem
 from ..settings import Data
 from .files import is_dir, list_images, name_of, some_images, subfolders
-from .masks import defect_samples, orphan, require_some_pairs
+from .masks import defect_samples, orphan, require_some_pairs, without_masks
 from .samples import GOOD, GOOD_NAMES, Dataset, Sample, Skipped, letters
 
 
@@ -28,7 +28,8 @@ def read(root: Path, settings: Data) -> Dataset:
     """
     if not fits(root):
         raise _no_train_good(root)
-    good = some_images(root / "train" / GOOD, expected="good images", do="Put the images for training there.")
+    do = "Put the images for training there."
+    good, masks = without_masks(some_images(root / "train" / GOOD, expected="good images", do=do))
     test, skipped = _test(root)
     return Dataset(
         name=name_of(root),
@@ -36,7 +37,7 @@ def read(root: Path, settings: Data) -> Dataset:
         root=str(root),
         train=tuple(Sample(path, 0, GOOD) for path in good.paths),
         test=tuple(test),
-        skipped=(*good.skipped, *skipped),
+        skipped=(*good.skipped, *masks, *skipped),
     )
 
 
