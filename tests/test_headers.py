@@ -1,6 +1,7 @@
 """How a file is stored, by its header: size, channels, depth."""
 
 import gzip
+import os
 import struct
 import tracemalloc
 from pathlib import Path
@@ -102,3 +103,22 @@ def test_a_name_that_no_file_can_have_is_left_to_whoever_decodes_it(tmp_path: Pa
         assert stored_as(tmp_path / name) is None
         with pytest.raises(ImageError):
             look_up(tmp_path / name)
+
+
+def test_a_picture_of_too_many_pixels_is_not_read_to_its_end_first(tmp_path: Path) -> None:
+    Image.fromarray(weave(0)).save(tmp_path / "small.tif")
+    content = bytearray((tmp_path / "small.tif").read_bytes())
+    first = struct.unpack_from("<I", content, 4)[0] + 2
+    for entry in range(first, first + 24, 12):  # width and height are the first two tags
+        assert struct.unpack_from("<H", content, entry)[0] in (256, 257)
+        struct.pack_into("<HII", content, entry + 2, 4, 1, 30_000)
+    (tmp_path / "large.tif").write_bytes(content)
+    os.truncate(tmp_path / "large.tif", 200_000_000)  # the rest is a hole
+    os.truncate(tmp_path / "small.tif", 100_000_000)
+    tracemalloc.start()
+    with pytest.raises(ImageError, match="178,000,000 pixels"):
+        read(tmp_path / "large.tif")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10_000_000
+    assert read(tmp_path / "small.tif").shape == (48, 48, 3)  # that a file is large is no reason

@@ -19,6 +19,7 @@ from .quiet import QUIET
 Pixels = NDArray[Any]  # uint8 or uint16, H x W x C
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".npy")
+LARGE = 2**26  # bytes of a file, above which its header is asked first
 MAX_PIXELS = 178_000_000  # just below where Pillow refuses on its own
 _PNG, _AROUND_CHUNK = b"\x89PNG\r\n\x1a\n", 12  # how a PNG begins; bytes of length, name and checksum
 _PILLOWS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # of its formats: others may start programs of the system
@@ -38,8 +39,11 @@ def read(path: str | Path, frame: int | None = None) -> Pixels:
 def read_bytes(path: Path, most: int = -1) -> bytes:
     """The bytes of a file, `most` of them unless below 0; ImageError where it is none, cannot be read or is empty."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would wait for ever
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # reading a pipe would wait for ever
             raise ImageError(str(path), "is not a plain file")
+        if most < 0 and found.st_size > LARGE:
+            _check_header(path)
         with path.open("rb") as file:
             content = file.read(most)
     except OSError as error:
@@ -49,6 +53,19 @@ def read_bytes(path: Path, most: int = -1) -> bytes:
     if not content:
         raise ImageError(str(path), "is empty (0 bytes)")
     return content
+
+
+def _check_header(path: Path) -> None:
+    """ImageError for a picture of too many pixels before it is in memory; of what else is wrong `decode` tells."""
+    try:
+        with QUIET, opened(path) as image:
+            _check_size(image.width, image.height, str(path))
+    except ImageError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise ImageError(str(path), why(error, b"")) from None
+    except Exception:
+        return
 
 
 def decode(content: bytes, name: str) -> Pixels:
