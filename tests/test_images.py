@@ -855,3 +855,17 @@ def test_images_are_reduced_to_rounded_means(dtype):
 def test_reducing_stays_within_the_type():
     white = np.full((2, 8, 8, 3), 65535, np.uint16)
     assert (images.reduced(white, 4) == 65535).all()
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+@pytest.mark.parametrize("value", [0, 255])
+def test_a_mask_whose_shape_is_in_its_transparency_is_refused(tmp_path: Path, mode: str, value: int) -> None:
+    mask = np.full((8, 8, len(mode)), value, np.uint8)
+    mask[..., -1] = 0
+    mask[2:5, 2:5, -1] = 255
+    Image.fromarray(mask, mode).save(tmp_path / "mask.png")
+    with pytest.raises(ImageError, match="keeps its shape in its transparency, which is not read"):
+        read_mask(tmp_path / "mask.png", 8)
+    mask[..., -1] = 255
+    Image.fromarray(mask, mode).save(tmp_path / "mask.png")
+    assert read_mask(tmp_path / "mask.png", 8).all() == bool(value)

@@ -76,6 +76,9 @@ def read_mask(
     if image is not None:
         _check_shape((values.shape[1], values.shape[0]), image, str(path))
     largest = int(values.max())
+    if largest == values.min() and _has_a_shape_in_alpha(content, str(path)):
+        told = "is of one colour and keeps its shape in its transparency, which is not read. Save it as grey, 0 and 255"
+        raise ImageError(str(path), told)
     numbers = largest <= LABELS or _has_palette(content, str(path))
     whole = (values > (0 if numbers else largest / 2)).astype(np.uint8) * 255
     square = fit_square(whole[:, :, None], fit, edge=False)
@@ -100,6 +103,14 @@ def _check_shape(mask: tuple[int, int], image: str | Path, name: str) -> None:
 def _in_proportion(one: tuple[int, int], other: tuple[int, int]) -> bool:
     (width, height), (wide, high) = one, other
     return abs(width * high - height * wide) <= max(width, height, wide, high)
+
+
+def _has_a_shape_in_alpha(content: bytes, name: str) -> bool:
+    if is_npy(name):
+        return False
+    with QUIET, opened(io.BytesIO(content)) as image:
+        least, most = image.getchannel("A").getextrema() if "A" in image.getbands() else (0, 0)
+    return least != most
 
 
 def _has_palette(content: bytes, name: str) -> bool:
