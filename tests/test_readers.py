@@ -254,6 +254,17 @@ def test_two_images_for_one_mask(tmp_path: Path, second: str) -> None:
     assert second in message
 
 
+def test_folders_that_are_no_part_of_the_layout_are_told(tmp_path: Path) -> None:
+    make(tmp_path, "train/good/0.png", "train/bad/1.png", "train/bad/2.png", "test/cut/0.png", "validation/good/3.png")
+    make(tmp_path, "docs/readme.txt")
+    dataset = open_dataset(tmp_path)
+    assert (len(dataset.train), len(dataset.test)) == (1, 1)
+    assert {Path(path).relative_to(tmp_path).as_posix(): reason for path, reason in dataset.skipped} == {
+        "validation": "1 images, not used: train/good is for training, test for testing",
+        "train/bad": "2 images, not used: train/good is for training, test for testing",
+    }
+
+
 def test_masks_without_an_image_are_reported(tmp_path: Path) -> None:
     make(tmp_path, "train/good/0.png", "test/cut/0.png", "ground_truth/cut/0_mask.png")
     make(tmp_path, "ground_truth/cut/7_mask.png", "ground_truth/bent/0_mask.png", "test/loose.png")

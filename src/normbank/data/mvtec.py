@@ -37,7 +37,7 @@ def read(root: Path, settings: Data) -> Dataset:
         root=str(root),
         train=tuple(Sample(path, 0, GOOD) for path in good.paths),
         test=tuple(test),
-        skipped=(*good.skipped, *masks, *skipped),
+        skipped=(*good.skipped, *masks, *skipped, *_unused(root)),
     )
 
 
@@ -59,6 +59,16 @@ def _test(root: Path) -> tuple[list[Sample], list[Skipped]]:
     skipped += _kinds_without_images(root)
     require_some_pairs(root, samples, skipped)
     return samples, skipped
+
+
+def _unused(root: Path) -> list[Skipped]:
+    """Folders of images that are no part of the layout: `validation`, or `bad` in `train`."""
+    parts = ("train", "test", "ground_truth")
+    beside = [folder for folder in subfolders(root) if folder.name not in parts]
+    beside += [folder for folder in subfolders(root / "train") if folder.name != GOOD]
+    counts = [(folder, len(list_images(folder).names)) for folder in beside]
+    reason = "images, not used: train/good is for training, test for testing"
+    return [Skipped(str(folder), f"{count} {reason}") for folder, count in counts if count]
 
 
 def _outside_kinds(test: Path) -> list[Skipped]:
