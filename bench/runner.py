@@ -114,9 +114,10 @@ def estimate(
     is asked for the seconds of a training step. A model that is in `work` needs no training, and is not counted.
     """
     groups: dict[tuple[str, str], list[list[Identity]]] = {}
-    trained = [scores for slug, scores in plan.trainings.items() if (work / slug / "model.nbk").is_file()]
-    for scores in plan.trainings.values():
-        if scores not in trained:
+    trainings = plan.trainings
+    trained = {slug for slug in trainings if (work / slug / "model.nbk").is_file()}
+    for slug, scores in trainings.items():
+        if slug not in trained:
             groups.setdefault(_kind(scores[0]), []).append(scores)
     known = {kind: seconds for kind in groups if (seconds := _seconds_before(kind, plan.finished, device))}
     asked = [kind for kind in groups if kind not in known]

@@ -19,8 +19,10 @@ from normbank.config import GROUPS, completed
 METRICS = ("image_AUROC", "image_AP", "image_F1Max", "pixel_AUROC", "pixel_AP", "AUPRO", "brightness_AUROC")
 CHOSEN_BY = ("image_AUROC", "pixel_AUROC", "AUPRO")  # measured on the selection set
 SHIFTED = ("image_AUROC", "pixel_AUROC")  # measured again under a change of light, as "image_AUROC_shifted"
-COSTS = ("seconds_per_training_step", "peak_memory_bytes", "seconds_per_image", "parameters", "model_bytes", "threads")
-NEEDED = ("settings", "context", "counts", *COSTS)
+NEEDED = (
+    *("settings", "context", "counts", "seconds_per_training_step", "seconds_per_image", "peak_memory_bytes"),
+    *("parameters", "model_bytes", "threads"),
+)
 OF_CONTEXT = ("training_seconds", "evaluation_seconds", "training_device", "training_precision", "training_commit")
 ABSENT_FILE = "_absent.json"  # data that were not there when cells were last run
 # What says where a run was made or how its data lie, not what was trained.

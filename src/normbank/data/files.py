@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,6 +87,12 @@ def subfolders(folder: Path) -> list[Path]:
 
 def _is_drawn(folder: Path) -> bool:
     return os.path.exists(folder / DRAWN)  # False, too, where one may not look
+
+
+def with_images(folders: Iterable[Path]) -> list[tuple[Path, int]]:
+    """Those of the folders that hold images, and how many."""
+    counts = ((folder, len(list_images(folder).names)) for folder in folders)
+    return [(folder, count) for folder, count in counts if count]
 
 
 def is_dir(path: Path) -> bool:

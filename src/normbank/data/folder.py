@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ..errors import DataError, problem
 from ..settings import Data
-from .files import Listing, is_dir, list_images, name_of, nearest, some_images, subfolders
+from .files import Listing, is_dir, list_images, name_of, nearest, some_images, subfolders, with_images
 from .masks import orphan, pair, require_some_pairs, without_masks
 from .samples import GOOD, GOOD_NAMES, Dataset, Sample, Skipped, letters
 from .splits import portion, split_off
@@ -74,11 +74,9 @@ def _unused(root: Path, folders: _Folders) -> list[Skipped]:
         return []
     used = [os.path.realpath(folder) for folder in folders if folder is not None]
     beside = [child for child in subfolders(root) if not any(_holds(child, folder) for folder in used)]
-    counts = [(folder, len(list_images(folder).names)) for folder in beside]
     return [
         Skipped(str(folder), f"{count} images, not used; {_setting_for(folder)} can name the folder")
-        for folder, count in counts
-        if count
+        for folder, count in with_images(beside)
     ]
 
 
@@ -132,8 +130,7 @@ def _good(root: Path, folders: _Folders, settings: Data) -> Listing:
     listing = some_images(folders.good, without=folders.others(folders.good), expected="good images", do=do)
     if settings.normal_dir == Data.model_fields["normal_dir"].default:
         _refuse_doubtful(folders.good, listing, settings, is_named=folders.good != root)
-    images, masks = without_masks(listing)
-    return images._replace(skipped=(*images.skipped, *masks))
+    return without_masks(listing)
 
 
 def _refuse_doubtful(good: Path, listing: Listing, settings: Data, *, is_named: bool) -> None:
@@ -160,16 +157,15 @@ def _good_test(folders: _Folders) -> tuple[list[Sample], tuple[Skipped, ...]]:
 def _defects(folders: _Folders) -> tuple[list[Sample], list[Skipped]]:
     """All defective images, those directly in the folder first, then kind by kind."""
     images_by_kind, masks_by_kind = _images_by_kind(folders), _listings(folders.masks, folders)
-    listings = (*images_by_kind.values(), *masks_by_kind.values())
-    skipped = [skip for listing in listings for skip in listing.skipped]
+    skipped = [skip for listing in masks_by_kind.values() for skip in listing.skipped]
     samples: list[Sample] = []
     for kind, images in images_by_kind.items():
         # Loose images are of the kind LOOSE_KIND, so their masks may lie in its folder, too.
         kinds = {kind, LOOSE_KIND} if kind == "" and LOOSE_KIND not in images_by_kind else {kind}
         masks = [masks_by_kind.pop(name) for name in sorted(kinds) if name in masks_by_kind]
-        found, orphans = pair(images, masks, kind or LOOSE_KIND)
+        found, unused = pair(images, masks, kind or LOOSE_KIND)
         samples += found
-        skipped += orphans
+        skipped += unused
     for left in masks_by_kind.values():
         skipped += [orphan(path, "there are no images of its kind") for path in left.paths]
     return samples, skipped

@@ -18,13 +18,13 @@ _RULE = "A mask lies in the folder of its kind and has the name of its image, wi
 
 def defect_samples(folder: Path, mask_folder: Path, kind: str) -> tuple[list[Sample], list[Skipped]]:
     """The images of one kind of defect with their masks of `mask_folder` (None: has none), and what was skipped."""
-    images, masks = list_images(folder), list_images(mask_folder)
-    samples, orphans = pair(images, [masks], kind)
-    return samples, [*images.skipped, *masks.skipped, *orphans]
+    masks = list_images(mask_folder)
+    samples, left = pair(list_images(folder), [masks], kind)
+    return samples, [*masks.skipped, *left]
 
 
 def pair(images: Listing, masks: Iterable[Listing], kind: str) -> tuple[list[Sample], list[Skipped]]:
-    """Anomalous samples of `kind`, and what was skipped: masks that no image has, and those among the images.
+    """Anomalous samples of `kind`, and what was skipped: of the images, and of the masks those that no image has.
 
     Raises DataError where an image has two masks or a mask two images.
     """
@@ -44,20 +44,21 @@ def pair(images: Listing, masks: Iterable[Listing], kind: str) -> tuple[list[Sam
                 raise _two_masks(str(images.folder / owners[0]), found[owners[0]], path)
             else:
                 found[owners[0]] = path
-    images, beside = without_masks(images)
+    images = without_masks(images)
     samples = [
         Sample(path, 1, kind, mask=found.get(name)) for name, path in zip(images.names, images.paths, strict=True)
     ]
-    return samples, [*beside, *orphans]
+    return samples, [*images.skipped, *orphans]
 
 
-def without_masks(images: Listing) -> tuple[Listing, list[Skipped]]:
-    """The images but for those named like the mask of another, which are told: they would be learnt, or be defects."""
+def without_masks(images: Listing) -> Listing:
+    """Those named like the mask of another go to what was skipped: they would be learnt, or be defects."""
     stems = {_stem(name) for name in images.names}
     masks = {name for name in images.names if stems.intersection(_image_stems(name)) != {_stem(name)}}
     reason = "looks like the mask of an image beside it: masks lie in a folder of their own (data.mask_dir)"
     told = [Skipped(str(images.folder / name), reason) for name in images.names if name in masks]
-    return images._replace(names=tuple(name for name in images.names if name not in masks)), told
+    kept = tuple(name for name in images.names if name not in masks)
+    return images._replace(names=kept, skipped=(*images.skipped, *told))
 
 
 def orphan(path: str, why: str) -> Skipped:

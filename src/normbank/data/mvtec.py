@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..errors import DataError, problem
 from ..settings import Data
-from .files import is_dir, list_images, name_of, some_images, subfolders
+from .files import is_dir, list_images, name_of, some_images, subfolders, with_images
 from .masks import defect_samples, orphan, require_some_pairs, without_masks
 from .samples import GOOD, GOOD_NAMES, Dataset, Sample, Skipped, letters
 
@@ -29,7 +29,7 @@ def read(root: Path, settings: Data) -> Dataset:
     if not fits(root):
         raise _no_train_good(root)
     do = "Put the images for training there."
-    good, masks = without_masks(some_images(root / "train" / GOOD, expected="good images", do=do))
+    good = without_masks(some_images(root / "train" / GOOD, expected="good images", do=do))
     test, skipped = _test(root)
     return Dataset(
         name=name_of(root),
@@ -37,7 +37,7 @@ def read(root: Path, settings: Data) -> Dataset:
         root=str(root),
         train=tuple(Sample(path, 0, GOOD) for path in good.paths),
         test=tuple(test),
-        skipped=(*good.skipped, *masks, *skipped, *_unused(root)),
+        skipped=(*good.skipped, *skipped, *_unused(root)),
     )
 
 
@@ -66,9 +66,8 @@ def _unused(root: Path) -> list[Skipped]:
     parts = ("train", "test", "ground_truth")
     beside = [folder for folder in subfolders(root) if folder.name not in parts]
     beside += [folder for folder in subfolders(root / "train") if folder.name != GOOD]
-    counts = [(folder, len(list_images(folder).names)) for folder in beside]
     reason = "images, not used: train/good is for training, test for testing"
-    return [Skipped(str(folder), f"{count} {reason}") for folder, count in counts if count]
+    return [Skipped(str(folder), f"{count} {reason}") for folder, count in with_images(beside)]
 
 
 def _outside_kinds(test: Path) -> list[Skipped]:
