@@ -474,6 +474,14 @@ def test_masks_beside_their_images_are_neither_learnt_nor_defects(tmp_path: Path
     assert told == {f"{good}/0_mask.png": reason, f"{defects}/2_mask.jpg": reason}
 
 
+@pytest.mark.parametrize(("good", "settings"), [("more", {"normal_test_dir": "more"}), ("test/good", {})])
+def test_masks_beside_good_test_images_are_not_tested(tmp_path: Path, good: str, settings: dict[str, str]) -> None:
+    make(tmp_path, "good/0.png" if settings else "train/good/0.png", f"{good}/1.png", f"{good}/1_mask.png")
+    dataset = open_dataset(tmp_path, Data.model_validate(settings))
+    assert below(tmp_path, dataset.test) == [f"{good}/1.png"]
+    assert [path for path, _ in dataset.skipped] == [str(tmp_path / good / "1_mask.png")]
+
+
 def test_an_empty_folder_of_good_test_images(tmp_path: Path) -> None:
     make(tmp_path, "good/0.png", "more/notes.txt")
     assert "leave data.normal_test_dir out" in refused(tmp_path, Data(normal_test_dir="more"))

@@ -150,7 +150,8 @@ def _good_test(folders: _Folders) -> tuple[list[Sample], tuple[Skipped, ...]]:
     if folders.good_test is None:
         return [], ()
     do = "Put good test images there, or leave data.normal_test_dir out."
-    listing = some_images(folders.good_test, without=folders.others(folders.good_test), expected="good images", do=do)
+    without = folders.others(folders.good_test)
+    listing = without_masks(some_images(folders.good_test, without=without, expected="good images", do=do))
     return [Sample(path, 0, GOOD) for path in listing.paths], listing.skipped
 
 

@@ -46,7 +46,7 @@ def _test(root: Path) -> tuple[list[Sample], list[Skipped]]:
     skipped: list[Skipped] = _outside_kinds(root / "test")
     for folder in subfolders(root / "test"):
         if folder.name == GOOD:
-            good = list_images(folder)
+            good = without_masks(list_images(folder))
             samples += [Sample(path, 0, GOOD) for path in good.paths]
             skipped += good.skipped
         elif letters(folder.name) in GOOD_NAMES:  # as a kind of defect every good image in it would be one
