@@ -487,6 +487,34 @@ def test_a_wrong_checksum_is_seen_before_unpacking(site, shop, tmp_path, monkeyp
     assert names(tmp_path) == set()
 
 
+def test_no_two_at_once_fetch_the_same(site, shop, tmp_path):
+    told = []
+
+    def second(done, total):
+        if not told:
+            with pytest.raises(DataError, match=r"bottle\.tar\.xz: expected no one else to fetch it") as refused:
+                get(site, tmp_path)
+            told.append(refused)
+
+    get(site, tmp_path, progress=second)
+    assert told
+    assert len(site.seen) == 1
+    assert names(tmp_path) == {"bottle/train/good/000.png", "bottle/license.txt"}
+
+
+def test_an_archive_that_another_unpacks_is_left_to_it(site, shop, tmp_path, monkeypatch):
+    (tmp_path / "bottle.tar.xz").write_bytes(BOTTLE)
+
+    def unpack_twice(archive, out, makes):
+        with pytest.raises(DataError, match="expected no one else to fetch it"):
+            get(site, tmp_path)
+        unpack(archive, out, makes)
+
+    monkeypatch.setattr(module, "unpack", unpack_twice)
+    get(site, tmp_path, accept=never)
+    assert (tmp_path / "bottle" / "license.txt").read_bytes() == b"terms"
+
+
 def test_names_that_are_not_known(site, shop, tmp_path):
     with pytest.raises(DataError, match="unknown data set 'mvtec': the nearest there is is 'mvtec_ad'"):
         download("mvtec", tmp_path, accept=never)

@@ -760,6 +760,8 @@ def test_oct_by_hand(tmp_path: Path) -> None:
     assert below(tmp_path, dataset.train) == ["Train/normal/a.jpeg", "Train/normal/b.jpeg"]
     assert [(s.label, s.kind) for s in dataset.test] == [(1, "CNV"), (1, "DRUSEN"), (0, "good")]
     assert all(sample.mask is None for sample in dataset.test)
+    told = "1 images, not used: train is for training, test for testing"
+    assert dataset.skipped == ((str(tmp_path / "val"), told),)
 
 
 def test_a_tree_with_masks_is_not_taken_for_oct(tmp_path: Path) -> None:

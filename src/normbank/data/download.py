@@ -14,12 +14,13 @@ import shutil
 import tarfile
 import urllib.parse
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from ..config import unknown
 from ..errors import DataError, UserError, problem
+from ..machine import alone_in
 from .transfer import DEFAULT_PATIENCE, Patience, Progress, check_room, fetch, verify
 
 _CHUNK = 1 << 20
@@ -219,7 +220,8 @@ def download(
     stay). `progress` is called with (bytes done, bytes in all or None) for one file after the other.
 
     Raises UserError where the licence is not accepted, DataError for an unknown name or category, no network, a file
-    that is not found, damaged or not as expected, a full disk, an archive that would write outside its folder.
+    that is not found, damaged, not as expected or being fetched by another process, a full disk, an archive that would
+    write outside its folder.
     """
     source = _source(name)
     out = Path(out)
@@ -227,13 +229,13 @@ def download(
     if any(not (out / remote.name).is_file() for remote in missing):
         _ask(source, missing, base_url, accept)
     for remote in missing:
-        _make_folder(out)
-        was_there = (out / remote.name).is_file()
-        archive = _archive(remote, out, base_url, progress, patience)
-        if remote.is_archive:
-            unpack(archive, out, remote.makes)
-            if not (keep_archives or was_there):
-                archive.unlink()
+        with _alone(remote, out):
+            was_there = (out / remote.name).is_file()
+            archive = _archive(remote, out, base_url, progress, patience)
+            if remote.is_archive:
+                unpack(archive, out, remote.makes)
+                if not (keep_archives or was_there):
+                    archive.unlink()
     return out / category if category else out
 
 
@@ -319,12 +321,24 @@ def _is_address(text: str) -> bool:
     return known.scheme in ("http", "https") and bool(known.hostname) and re.fullmatch(r"[!-~]+", text) is not None
 
 
-def _make_folder(out: Path) -> None:
+@contextlib.contextmanager
+def _alone(remote: Remote, out: Path) -> Iterator[None]:
+    """Make the folder `out` and let no two processes fetch or unpack the same file there."""
+    lock = out / f".{remote.name}.lock"
     try:
         out.mkdir(parents=True, exist_ok=True)
+        lock.touch()
     except OSError as error:
         do = "Choose another folder."
         raise DataError(problem(str(out), expected="a folder to write to", came=str(error), do=do)) from error
+    with alone_in(lock) as free:
+        if not free:
+            came, do = "another process at it", "Wait until that has ended, or choose another folder."
+            raise DataError(problem(str(out / remote.name), expected="no one else to fetch it", came=came, do=do))
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def _archive(remote: Remote, out: Path, base_url: str | None, progress: Progress | None, patience: Patience) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..errors import DataError, problem
 from ..settings import Data
-from .files import list_images, name_of, some_images, subfolders
+from .files import list_images, name_of, some_images, subfolders, with_images
 from .samples import GOOD, Dataset, Sample, Skipped
 
 NORMAL = "normal"
@@ -37,8 +37,14 @@ def read(root: Path, settings: Data) -> Dataset:
         root=str(root),
         train=tuple(Sample(path, 0, GOOD) for path in good.paths),
         test=tuple(test),
-        skipped=(*good.skipped, *skipped),
+        skipped=(*good.skipped, *skipped, *_beside(root)),
     )
+
+
+def _beside(root: Path) -> list[Skipped]:
+    folders = [folder for folder in subfolders(root) if folder.name.casefold() not in ("train", "test")]
+    reason = "images, not used: train is for training, test for testing"
+    return [Skipped(str(folder), f"{count} {reason}") for folder, count in with_images(folders)]
 
 
 def _test(root: Path) -> tuple[list[Sample], list[Skipped]]:
