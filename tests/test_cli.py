@@ -330,10 +330,36 @@ def test_predict_into_files_prints_no_rows(run, tiny_model, images, tmp_path):
     assert {path.name for path in (tmp_path / "heat").iterdir()} == {DRAWN, "a.png.png", "b.png.png", "c.png.png"}
 
 
+def test_another_false_alarm_rate_is_judged_by_everywhere(run, tiny_model, tiny_data, images, tmp_path):
+    lenient = normbank.load(tiny_model, false_alarm_rate=0.5)
+    threshold, asked = lenient.calibration.threshold, ("--false-alarm-rate", 0.5)
+    assert threshold < threshold_of(tiny_model)
+    assert run("predict", tiny_model, images, "--jsonl", tmp_path / "o.jsonl", *asked).code == 0
+    rows = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
+    assert [row["threshold"] for row in rows] == [threshold] * 3
+    assert [row["is_anomalous"] for row in rows] == [row["score"] > threshold for row in rows]
+    assert run("evaluate", tiny_model, tiny_data, "--json", tmp_path / "e.json", *asked).code == 0
+    judged = json.loads((tmp_path / "e.json").read_text())
+    assert (judged["threshold"], judged["context"]["false_alarm_rate"]) == (threshold, 0.5)
+    assert run("export", tiny_model, "--out", tmp_path / "deploy", *asked).code == 0
+    assert json.loads((tmp_path / "deploy" / "manifest.json").read_text())["calibration"]["threshold"] == threshold
+    assert "from 12 held-out good images, false-alarm rate 46.15%" in run("info", tiny_model, *asked).out
+
+
+@pytest.mark.parametrize("rate", ["0", "1", "2", "nan", "often"])
+def test_a_false_alarm_rate_that_is_none(run, tiny_model, images, rate):
+    came = run("predict", tiny_model, images, "--false-alarm-rate", rate)
+    assert (came.code, came.out) == (2, "")
+    assert re.search(r"false.alarm.rate.*(expected a rate between 0 and 1|should be a valid number)", came.err)
+
+
 def test_predict_without_a_threshold_says_so(run, without_threshold, images):
     came = run("predict", without_threshold, images)
     assert came.code == 0
     assert [line.split("\t")[1:3] for line in came.out.splitlines()] == [["no threshold", ""]] * 3
+    came = run("predict", without_threshold, images, "--false-alarm-rate", 0.1)
+    assert (came.code, came.out) == (2, "")
+    assert "false_alarm_rate: expected held-out good images, got none" in came.err
 
 
 def test_fail_on_anomaly(run, tiny_model, without_threshold, images):

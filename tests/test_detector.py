@@ -240,6 +240,28 @@ def test_without_held_out_images_there_is_no_verdict(parts):
     assert found.score > 0
 
 
+def test_another_false_alarm_rate_needs_no_training(tiny_model, detector, parts, woven):
+    scores = sorted(parts.manifest["calibration"]["scores"])
+    lenient = normbank.load(tiny_model, false_alarm_rate=0.5)
+    assert lenient.calibration.threshold == scores[-6]  # of 13, the new image among them, 6 are at most half
+    assert lenient.calibration.promised_rate == 6 / 13
+    assert lenient.manifest["calibration"] == lenient.calibration.to_dict()
+    assert {**lenient.manifest, "calibration": None} == {**detector.manifest, "calibration": None}
+    for one, other in zip(lenient.predict(woven), detector.predict(woven), strict=True):
+        assert (one.score, one.p_value) == (other.score, other.p_value)
+        assert one.threshold == scores[-6]
+        assert one.is_anomalous == (one.score > scores[-6]) == (one.p_value <= 6 / 13)
+    assert normbank.load(tiny_model).calibration == detector.calibration
+
+
+def test_another_false_alarm_rate_needs_held_out_images(parts, tmp_path):
+    bare = {**parts.manifest, "calibration": Calibration((), 0.01).to_dict()}
+    write_bundle(tmp_path / "bare.nbk", Bundle(bare, parts.weights, parts.graph))
+    told = r"bare\.nbk': false_alarm_rate: expected held-out good images, got none\. Train it again with data\.held_out"
+    with pytest.raises(BundleError, match=told):
+        normbank.load(tmp_path / "bare.nbk", false_alarm_rate=0.5)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
@@ -428,6 +450,9 @@ def test_threads_do_not_matter(tiny_model, detector, woven, threads):
 def test_numbers_that_make_no_sense_are_named(tiny_model, detector):
     with pytest.raises(ConfigError, match="threads: expected 0 or more, got -1"):
         normbank.load(tiny_model, -1)
+    for rate in (0, 1, -0.1, 5, float("nan")):
+        with pytest.raises(ConfigError, match=f"^false_alarm_rate: expected a rate between 0 and 1, got {rate}"):
+            normbank.load(tiny_model, false_alarm_rate=rate)
     with pytest.raises(ConfigError, match="batch_size: expected 1 or more, got 0"):
         next(detector.stream([weave(1)], 0))
 

@@ -45,6 +45,10 @@ ReaderSettings = Annotated[
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="stop at the first broken image")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what an earlier run left in the folder")]
+FalseAlarmRate = Annotated[
+    float | None,
+    typer.Option(metavar="SHARE", help="judge by this false-alarm rate, not by the one it was trained with"),
+]
 Threads = Annotated[int, typer.Option(min=0, help="threads that judge, at most; 0: one a processor")]
 EvaluateThreads = Annotated[
     int, typer.Option(min=0, help="threads that judge, at most (two more read); 0: one a processor")
@@ -126,6 +130,7 @@ def evaluate(
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write all figures here")] = None,
     report: Annotated[Path | None, typer.Option(metavar="DIR", help="write an HTML report into this folder")] = None,
     set_: ReaderSettings = None,
+    false_alarm_rate: FalseAlarmRate = None,
     threads: EvaluateThreads = 0,
     strict: Strict = False,
 ) -> None:
@@ -133,7 +138,7 @@ def evaluate(
     _need("evaluate", "scipy", *(("jinja2", "matplotlib") if report else ()))
     from .judging import judge
 
-    detector = _load(model, threads)
+    detector = _load(model, threads, false_alarm_rate)
     dataset = _dataset(data, _config_of(detector, model, set_))
     for line in judge(detector, dataset, json_file=json_file, report=report, model_name=model.name, strict=strict):
         print(line)
@@ -154,6 +159,7 @@ def predict(
     fail_on_anomaly: Annotated[
         bool, typer.Option("--fail-on-anomaly", help="exit with 3 if any image is anomalous, 2 if one was not scored")
     ] = False,
+    false_alarm_rate: FalseAlarmRate = None,
     batch: Annotated[int, typer.Option(min=1, help="images scored at a time; 1 answers each name at once")] = 16,
     threads: Threads = 0,
     strict: Strict = False,
@@ -162,7 +168,7 @@ def predict(
     from .outlets import Outlets
     from .predicting import find_targets, score_all, watched
 
-    detector = _load(model, threads)
+    detector = _load(model, threads, false_alarm_rate)
     if fail_on_anomaly and detector.calibration.threshold is None:
         raise UserError(f"--fail-on-anomaly: {model} has no threshold. {detector.calibration.note}")
     outlets = Outlets(csv, jsonl, maps, overlays)
@@ -191,11 +197,12 @@ def predict(
 def export(
     model: ModelFile,
     out: Annotated[Path, typer.Option(help="folder for model.onnx and manifest.json")],
+    false_alarm_rate: FalseAlarmRate = None,
 ) -> None:
     """Write the ONNX graph of a detector, with its manifest (thresholds, settings), for use without normbank."""
     from .exporting import export_files
 
-    for path in export_files(_load(model), out):
+    for path in export_files(_load(model, false_alarm_rate=false_alarm_rate), out):
         print(path)
 
 
@@ -203,11 +210,12 @@ def export(
 def info(
     model: ModelFile,
     json_: Annotated[bool, typer.Option("--json", help="print the whole manifest as JSON")] = False,
+    false_alarm_rate: FalseAlarmRate = None,
 ) -> None:
     """What a detector is: how it was made, from what, and its threshold."""
     from .telling import about_model, manifest_json
 
-    detector = _load(model)
+    detector = _load(model, false_alarm_rate=false_alarm_rate)
     print(manifest_json(detector) if json_ else "\n".join(about_model(detector, model)))
 
 
@@ -350,10 +358,10 @@ def _dataset(path: Path, config: Config) -> Dataset:
     return open_dataset(path, config.data)
 
 
-def _load(model: Path, threads: int = 0) -> Detector:
+def _load(model: Path, threads: int = 0, false_alarm_rate: float | None = None) -> Detector:
     from . import detector
 
-    return detector.load(model, threads)
+    return detector.load(model, threads, false_alarm_rate)
 
 
 def _show_row(row: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import NoneType
 from typing import Any, NamedTuple, get_args, get_type_hints, overload
@@ -73,13 +73,22 @@ class Prediction:
 class Detector:
     """A trained detector. `normbank.load(path)` makes one."""
 
-    def __init__(self, bundle: Bundle, threads: int = 0) -> None:
+    def __init__(self, bundle: Bundle, threads: int = 0, false_alarm_rate: float | None = None) -> None:
         self.manifest = bundle.manifest
         self.weights, self.graph = bundle.weights, bundle.graph
         self.spec = ImageSpec(**self.manifest["image"])
         self.calibration = Calibration.from_dict(self.manifest["calibration"])
+        if false_alarm_rate is not None:
+            self._judge_by(false_alarm_rate)
         self._session = open_session(bundle.graph, threads)
         self._check_input()
+
+    def _judge_by(self, rate: float) -> None:
+        if not self.calibration.scores:
+            do = "Train it again with data.held_out above 0."
+            raise ConfigError(problem("false_alarm_rate", expected="held-out good images", came="none", do=do))
+        self.calibration = replace(self.calibration, false_alarm_rate=rate)
+        self.manifest = {**self.manifest, "calibration": self.calibration.to_dict()}
 
     def _check_input(self) -> None:
         taken, spec = self._session.get_inputs()[0], self.spec
@@ -203,18 +212,22 @@ class Detector:
         return Prediction(score, known.threshold, known.p_value(score), known.is_anomalous(score), own)
 
 
-def load(path: str | Path, threads: int = 0) -> Detector:
+def load(path: str | Path, threads: int = 0, false_alarm_rate: float | None = None) -> Detector:
     """The detector in that file; `threads` at most; 0: as many as the process may use.
 
-    BundleError where the file is missing, damaged or of an unknown version.
+    `false_alarm_rate`, in (0, 1), is to be judged by in place of the one that it was trained with: the held-out images'
+    scores, which are in the file, allow any. BundleError where the file is missing, damaged or of an unknown version,
+    or where no images were held out for such a rate; ConfigError for a rate or a number of threads that is none.
     """
     if threads < 0:
         do = "0 takes as many as the process may use."
         raise ConfigError(problem("threads", expected="0 or more", came=f"{threads}", do=do))
+    if false_alarm_rate is not None:
+        Calibration((), false_alarm_rate)  # a wrong one is no fault of the file
     bundle = read_bundle(Path(path))
     try:
         _check_manifest(bundle.manifest)
-        return Detector(bundle, threads)
+        return Detector(bundle, threads, false_alarm_rate)
     except UserError as error:
         raise BundleError(f"detector {str(path)!r}: {error}") from None
     except TypeError as error:  # members of another version's image
