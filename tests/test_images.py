@@ -170,6 +170,35 @@ def test_any_cut_of_a_file_is_an_image_or_an_image_error(suffix):
             continue
 
 
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"optimize": True, "restart_marker_rows": 1}])
+@pytest.mark.parametrize("share", [0.6, 0.9, 0.99])
+def test_a_jpeg_whose_rest_is_zeros_is_refused(options, share):
+    """So a disk may give what was being written when the power went."""
+    whole = jpeg(**options)
+    kept = whole[: int(share * len(whole))]
+    with pytest.raises(ImageError, match=r"is damaged: a JPEG without its end, whose last [0-9,]+ bytes"):
+        decode(kept.ljust(len(whole), b"\0"), "x.jpg")
+
+
+def test_of_a_jpeg_the_end_of_its_thumbnail_is_not_its_own():
+    whole = jpeg(exif=b"Exif\0\0" + jpeg())
+    assert np.array_equal(decode(whole, "x.jpg"), decode(jpeg(), "x.jpg"))
+    assert np.array_equal(decode(whole + bytes(100), "x.jpg"), decode(jpeg(), "x.jpg"))
+    with pytest.raises(ImageError, match="a JPEG without its end, whose last 52 bytes are zeros"):
+        decode(whole[:-50].rstrip(b"\0") + bytes(52), "x.jpg")
+
+
+@pytest.mark.parametrize("behind", [bytes(4096), b"a film \xff\xda" + bytes(64), b"\xff" + bytes(9)])
+def test_what_comes_behind_the_end_of_a_jpeg_is_passed_over(behind):
+    assert np.array_equal(decode(jpeg() + behind, "x.jpg"), decode(jpeg(), "x.jpg"))
+
+
+def jpeg(**options: object) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(texture(0, 40, 50)).save(buffer, "JPEG", **options)
+    return buffer.getvalue()
+
+
 def test_the_decoder_does_not_trust_the_suffix(hostile):
     folder, _ = hostile
     content = (folder / "wrong_suffix.png").read_bytes()

@@ -22,6 +22,8 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".npy")
 LARGE = 2**26  # bytes of a file, above which its header is asked first
 MAX_PIXELS = 178_000_000  # just below where Pillow refuses on its own
 _PNG, _AROUND_CHUNK = b"\x89PNG\r\n\x1a\n", 12  # how a PNG begins; bytes of length, name and checksum
+# What begins a JPEG and what ends it; what else is a marker in it: not what stands for 255, nor where it goes on.
+_JPEG, _END, _MARKER = b"\xff\xd8\xff", b"\xff\xd9", re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _PILLOWS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # of its formats: others may start programs of the system
 # Tags of TIFF, and what the last of them is of signed values.
 _BITS, _PHOTOMETRIC, _SAMPLES, _PLANAR, _FORMAT = 258, 262, 277, 284, 339
@@ -156,12 +158,26 @@ def _decode_npy(content: bytes, name: str) -> NDArray[Any]:
 def _decode_picture(content: bytes, name: str) -> Pixels:
     with opened(io.BytesIO(content)) as image:
         _check_size(*image.size, name)
+        _check_end(content, name)
         check_samples(image, name)
         if is_deep(image) and not image.mode.startswith("I"):
             return _turned(_decode_deep_colour(content, name), image)
         white_is_0 = image.mode.startswith("I;16") and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0
         pixels = checked(_picture_array(ImageOps.exif_transpose(image), name), name)
         return 65535 - pixels if white_is_0 else pixels  # of 8 bits Pillow does that by itself
+
+
+def _check_end(content: bytes, name: str) -> None:
+    """Where a disk has only the first part of a JPEG it may give zeros for the rest, which decode as some grey."""
+    if not (content.startswith(_JPEG) and content.endswith(bytes(2))):
+        return
+    found = _MARKER.search(content, len(_JPEG) - 1)
+    while found and found[0] != _END:
+        length = int.from_bytes(content[found.end() : found.end() + 2], "big")
+        found = _MARKER.search(content, found.end() + length)
+    if not found:
+        zeros = len(content) - len(content.rstrip(b"\0"))
+        raise ImageError(name, f"is damaged: a JPEG without its end, whose last {zeros:,} bytes are zeros")
 
 
 def _picture_array(image: Image.Image, name: str) -> NDArray[Any]:
