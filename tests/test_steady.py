@@ -218,7 +218,7 @@ def test_it_is_kept_with_the_weights():
     assert not other.is_used
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module")  # moving takes the exporter long: what needs the graph is slow
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A detector that has learnt 30 brackets at different places, by its bank alone; its network sees half as much."""
     folder = tmp_path_factory.mktemp("brackets")
@@ -229,6 +229,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fit(tiny_config(data__held_out_min=5, **seen, **bank), dataset, folder / "run", quiet=True)
 
 
+@pytest.mark.slow
 def test_a_detector_finds_a_defect_where_it_is_at_any_place(model):
     detector = detectors.load(model)
     assert detector.manifest["moved"]
@@ -250,6 +251,7 @@ def test_a_detector_finds_a_defect_where_it_is_at_any_place(model):
         assert one.score == one.anomaly_map.max()
 
 
+@pytest.mark.slow
 def test_an_image_is_judged_alike_whatever_stands_beside(model):
     detector = detectors.load(model)
     one, others = bracket(6, -3, 7)[..., 0], [bracket(0, 5, n)[..., 0] for n in (8, 9)]
@@ -257,6 +259,7 @@ def test_an_image_is_judged_alike_whatever_stands_beside(model):
     np.testing.assert_allclose(alone.anomaly_map, beside.anomaly_map, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_it_says_that_it_moves(model):
     lines = list(about_model(detectors.load(model), model))
     assert "moved      each image, until it lies where the good ones do" in lines
