@@ -17,6 +17,7 @@ sys.path.insert(0, str(REPO))  # bench stands outside the package
 
 from bench.ablation import rows as ingredients  # noqa: E402
 from bench.comparison import ELSEWHERE  # noqa: E402
+from bench.figures import CHARTS  # noqa: E402
 from bench.lines import Line, all_lines, seed_means  # noqa: E402
 from bench.peers import read_peers  # noqa: E402
 from bench.runs import Stored, current, read_cells  # noqa: E402
@@ -301,3 +302,17 @@ def test_findings_say_how_long_fast_takes():
     text = section("`fast`, three seeds")
     assert f"trained in {spans[0]} on one CPU core" in text
     assert f"the tile's 684 images in {spans[1]}" in text
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_charts_show_what_the_cells_say(name):
+    files = sorted((REPO / "bench" / "figures").glob(f"{name}.*.json"))
+    assert files
+    for file in files:
+        told = json.loads(file.read_text(encoding="utf-8"))
+        made = CHARTS[name](told["budget"], known_cells())
+        assert told["values"] == json.loads(json.dumps(made.values))
+        assert {run["slug"]: run["commit"] for run in told["runs"]} == {one.slug: one.commit for one in made.sources}
+        assert told["missing"] == made.missing
+        assert file.with_suffix(".svg").exists()
+        assert file.with_suffix(".png").exists()

@@ -27,7 +27,7 @@ ABOUT = (
 
 def demo_config(quick: bool = False) -> Config:
     """`fast` at the size of the photographs' crops; longer, so that there is a reconstruction to look at."""
-    return preset("fast", {"data.size": SIZE, "train.steps": 20 if quick else 100, "train.batch_size": 20})
+    return preset("fast", {"data.size": SIZE, "train.steps": 20 if quick else 200, "train.batch_size": 5})
 
 
 def run_demo(out: Path, *, quick: bool = False, say: Callable[[str], None] = print) -> Path:
