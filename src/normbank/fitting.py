@@ -66,8 +66,9 @@ def fit(
     """Train on `dataset.train` and write `out/model.nbk` and `out/run.json`; returns the path of the model.
 
     `resume` goes on from the last checkpoint in `out`, or returns the model where it is finished already; both must be
-    of the same settings and images (OtherRunError). What `out` holds is replaced only with `overwrite`. Broken
-    images are skipped and recorded; with `strict` the first is an error. Raises the classes of `errors`.
+    of the same settings and images (OtherRunError), a checkpoint not of the same `score`. What `out` holds is replaced
+    only with `overwrite`. Broken images are skipped and recorded; with `strict` the first is an error. Raises the
+    classes of `errors`.
     """
     machine.commit()  # remembered now: the checkout may move on while this runs
     out = Path(out)

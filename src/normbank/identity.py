@@ -42,6 +42,11 @@ def as_of_today(known: Identity, asked: Identity) -> dict[str, Any]:
     return {**{name: defaults[name] for name in asked if name in defaults}, **known}
 
 
+def of_training(identity: Identity) -> dict[str, Any]:
+    """What an unfinished run has to share: the score is made of what was trained, and may be another one then."""
+    return {name: value for name, value in identity.items() if not name.startswith("score.")}
+
+
 def images_record(train: Loaded, held_out: Loaded, copies: Sequence[str]) -> dict[str, Any]:
     """The images by their content: those trained on as one fingerprint, all that were seen one by one.
 

@@ -31,7 +31,7 @@ from .batches import StepSampler, batches_of
 from .config import Config
 from .decoding import Pixels
 from .errors import TrainingError, problem
-from .identity import ORDER, Identity, OtherRunError, as_of_today, difference
+from .identity import ORDER, Identity, OtherRunError, as_of_today, difference, of_training
 from .model.network import Network, build
 from .model.objective import Batch, objective
 from .progress import Progress
@@ -192,9 +192,9 @@ def optimise(
     """Train the network `config` describes on `pixels` [N, S, S, C] for `config.train.steps` steps.
 
     Writes `checkpoint` every `config.train.checkpoint_every` steps; `resume` goes on from it, provided that it was
-    made with the same `identity` (OtherRunError). On a CPU the result is a function of the settings, the images and
-    the number of threads, to the last bit, however often it was interrupted. Raises TrainingError, and
-    KeyboardInterrupt after Ctrl-C or SIGTERM.
+    made with the same `identity`, whatever the score (OtherRunError). On a CPU the result is a function of the
+    settings, the images and the number of threads, to the last bit, however often it was interrupted. Raises
+    TrainingError, and KeyboardInterrupt after Ctrl-C or SIGTERM.
     """
     known = config.train
     accelerator = accelerator_of(known)
@@ -349,12 +349,12 @@ def _resume_from(checkpoint: Path, identity: Identity, resume: bool) -> Path | N
             f"checkpoint {str(checkpoint)!r} cannot be read: expected what an interrupted training wrote, "
             f"got {type(error).__name__}: {reason}. Delete it, or start again with --overwrite."
         ) from None
-    found = as_of_today(found, identity)
-    if ORDER in identity:
-        found.setdefault(ORDER, identity[ORDER])
-    if found != dict(identity):
+    found, asked = of_training(as_of_today(found, identity)), of_training(identity)
+    if ORDER in asked:
+        found.setdefault(ORDER, asked[ORDER])
+    if found != asked:
         raise OtherRunError(
-            f"checkpoint {str(checkpoint)!r} was made with other settings or images ({difference(found, identity)}). "
+            f"checkpoint {str(checkpoint)!r} was made with other settings or images ({difference(found, asked)}). "
             f"Go on with those, start again with --overwrite, or name another --out."
         )
     return checkpoint
