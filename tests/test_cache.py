@@ -94,13 +94,15 @@ def test_another_pillow_misses(cache, sample, decodes, monkeypatch):
     assert len(decodes) == 2
 
 
-def test_what_an_earlier_version_kept_is_not_forgotten(cache, sample):
+def test_what_an_earlier_version_kept_is_not_forgotten_and_not_used(cache, sample, decodes):
     cache.load(sample, SPEC)
     (entry,) = entries(cache)
-    old = cache.folder / "decoded-2" / entry.parent.name / entry.name
+    old = cache.folder / "decoded-3" / entry.parent.name / entry.name
     old.parent.mkdir(parents=True)
     entry.rename(old)
     assert cache.usage()[0] == 1
+    cache.load(sample, SPEC)
+    assert len(decodes) == 2
     cache.clear()
     assert not old.exists()
 

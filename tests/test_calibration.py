@@ -166,7 +166,7 @@ def test_scores_must_be_finite(bad):
         Calibration((), 0.1).is_anomalous(bad)
 
 
-@pytest.mark.parametrize("rate", [0, 1, -0.1, 1.5, float("nan")])
+@pytest.mark.parametrize("rate", [0, 1, -0.1, 1.5, float("nan"), "often", None, True])
 def test_rate_must_be_a_rate(rate):
     with pytest.raises(ConfigError, match="false_alarm_rate: expected a rate between 0 and 1, got"):
         Calibration((1.0,), rate)
@@ -179,3 +179,10 @@ def test_rate_must_be_a_rate(rate):
 def test_damaged_manifest_is_named(values):
     with pytest.raises(BundleError, match="calibration: expected a list of numbers `scores`"):
         Calibration.from_dict(values)
+
+
+@pytest.mark.parametrize("rate", [np.float32(0.25), np.float64(0.25), "0.25"])
+def test_a_rate_is_a_plain_number(rate):
+    assert Calibration((1.0,), rate) == Calibration((1.0,), 0.25)
+    assert type(Calibration((1.0,), rate).false_alarm_rate) is float
+    assert "A rate of 25 %" in (Calibration((1.0,), rate).note or "")

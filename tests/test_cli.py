@@ -346,6 +346,14 @@ def test_another_false_alarm_rate_is_judged_by_everywhere(run, tiny_model, tiny_
     assert "from 12 held-out good images, false-alarm rate 46.15%" in run("info", tiny_model, *asked).out
 
 
+def test_a_false_alarm_rate_that_cannot_be_promised_is_told(run, tiny_model, images, tmp_path):
+    told = "The 12 good images held out can promise no less than 7.69 % false alarms"
+    assert told in run("predict", tiny_model, images, "--false-alarm-rate", 0.001).err
+    assert told in run("export", tiny_model, "--out", tmp_path / "deploy", "--false-alarm-rate", 0.001).err
+    assert told not in run("predict", tiny_model, images, "--false-alarm-rate", 0.1).err
+    assert told not in run("predict", tiny_model, images).err  # whoever trained it was told
+
+
 @pytest.mark.parametrize("rate", ["0", "1", "2", "nan", "often"])
 def test_a_false_alarm_rate_that_is_none(run, tiny_model, images, rate):
     came = run("predict", tiny_model, images, "--false-alarm-rate", rate)
@@ -429,6 +437,12 @@ def test_evaluate_takes_no_setting_that_would_change_nothing(run, tiny_model, ti
     assert came.err.startswith(expected)
     field = name.partition("=")[0]
     assert f"got {field!r}. All others were fixed when the detector was trained: train another." in came.err
+
+
+def test_evaluate_names_the_option_for_another_rate(run, tiny_model, tiny_data):
+    came = run("evaluate", tiny_model, tiny_data, "--set", "score.false_alarm_rate=0.05")
+    assert came.code == 2
+    assert came.err.endswith("got 'score.false_alarm_rate'. For another rate there is --false-alarm-rate.\n")
 
 
 @pytest.mark.parametrize("name", ["model.nbk", "part.PNG"])

@@ -502,6 +502,12 @@ def test_no_two_at_once_fetch_the_same(site, shop, tmp_path):
     assert names(tmp_path) == {"bottle/train/good/000.png", "bottle/license.txt"}
 
 
+def test_what_another_fetched_while_the_licence_was_read_is_not_fetched_again(site, shop, tmp_path):
+    assert get(site, tmp_path, accept=lambda licence: bool(get(site, tmp_path))) == tmp_path / "bottle"
+    assert len(site.seen) == 1
+    assert names(tmp_path) == {"bottle/train/good/000.png", "bottle/license.txt"}
+
+
 def test_an_archive_that_another_unpacks_is_left_to_it(site, shop, tmp_path, monkeypatch):
     (tmp_path / "bottle.tar.xz").write_bytes(BOTTLE)
 

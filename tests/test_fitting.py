@@ -623,6 +623,21 @@ def test_an_unfinished_run_may_end_with_another_score(tmp_path: Path, cheap: Che
         cheap(dataset, tmp_path / "run", resume=True)
 
 
+def test_where_the_export_refuses_the_checkpoint_is_kept_and_told(
+    tmp_path: Path, cheap: Cheap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> Bundle:
+        raise ParityError("The graph differs.")
+
+    dataset = good(tmp_path / "data", 12)
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting, "make_bundle", refuse)
+        with pytest.raises(ParityError, match=r"^The graph differs\. The checkpoint is kept: .* another score"):
+            cheap(dataset, tmp_path / "run")
+    assert (tmp_path / "run" / CHECKPOINT_FILE).exists()
+    assert cheap(dataset, tmp_path / "run", resume=True).exists()
+
+
 def test_an_unfinished_run_is_not_started_again_unasked(tmp_path: Path, cheap: Cheap) -> None:
     dataset = good(tmp_path / "data", 12)
     interrupted(cheap, dataset, tmp_path / "run")

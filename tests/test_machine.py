@@ -191,3 +191,24 @@ def test_a_system_without_mallopt_is_no_error(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
     machine.tune_for_training()
+
+
+def test_a_lock_that_was_removed_meanwhile_holds_no_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who had it ends between another's opening and locking it: that one then takes the file of today."""
+    lock, real, calls = tmp_path / "x.lock", machine._lock, []
+
+    def late(held: int) -> bool:
+        if not calls:
+            lock.unlink()
+        calls.append(held)
+        return real(held)
+
+    monkeypatch.setattr(machine, "_lock", late)
+    with machine.alone_by(lock) as free:
+        assert free
+        assert lock.exists()
+        assert len(calls) == 2
+        with machine.alone_by(lock) as second:
+            assert not second
+        assert lock.exists()  # whom it was refused leaves it alone
+    assert not lock.exists()

@@ -1,5 +1,6 @@
 """Eq. 2 to 5 against loops and by hand, the contract of every memory, and the wiring of the U-Net."""
 
+import ast
 import itertools
 import math
 import re
@@ -218,6 +219,9 @@ def test_memory_works_under_bf16_autocast(name):
 def test_the_memory_that_the_documentation_adds_keeps_the_contract(monkeypatch):
     page = (Path(__file__).parents[1] / "docs" / "extending.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    named = [node for node in ast.walk(ast.parse(code)) if isinstance(node, (ast.ClassDef, ast.FunctionDef))]
+    told = [ast.parse(code), *(node for node in named if not node.name.startswith("_"))]
+    assert all(ast.get_docstring(node) for node in told)  # as test_architecture.py asks
     known: dict = {}
     exec(compile(code, "extending.md", "exec", dont_inherit=True), known)
     monkeypatch.setitem(MEMORIES, "mean", known["mean_memory"])

@@ -17,7 +17,7 @@ import pytest
 
 from normbank.data import idx, mnist
 from normbank.data.files import DRAWN, ensure_no_loss, list_images
-from normbank.data.open import READERS, open_dataset
+from normbank.data.open import READERS, Reader, open_dataset
 from normbank.data.samples import Dataset, Sample
 from normbank.data.splits import fingerprint, hold_out, portion
 from normbank.errors import DataError, UserError
@@ -780,9 +780,21 @@ def test_oct_where_it_is_not(tmp_path: Path) -> None:
     make(tmp_path, "OCT2017/train/NORMAL/0.jpeg", "bare/train/CNV/0.jpeg")
     assert "expected one data set, got a folder that holds some: OCT2017" in refused(tmp_path)
     assert "expected a folder train/NORMAL, got folders: CNV" in refused(tmp_path / "bare", Data(format="oct"))
+    make(tmp_path, "OCT2017/test/loose.jpeg")
+    (skipped,) = open_dataset(tmp_path / "OCT2017").skipped
+    assert skipped == (str(tmp_path / "OCT2017/test/loose.jpeg"), "not in the folder of a class, test/<class>")
     (tmp_path / "OCT2017/train/normal").mkdir()
     if len(os.listdir(tmp_path / "OCT2017/train")) == 2:  # not where the file system ignores case
         assert "'NORMAL' and 'normal'" in refused(tmp_path / "OCT2017")
+
+
+def test_a_reader_of_ones_own_is_looked_for_in_a_folder_of_sets_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a look one folder too high learns its defects as good images."""
+    make(tmp_path, "one/ok_0.png", "one/nok_1.png")
+    monkeypatch.setitem(READERS, "flat", Reader(lambda root: (root / "ok_0.png").exists(), READERS["folder"].read))
+    assert "expected one data set, got a folder that holds some: one" in refused(tmp_path)
 
 
 def test_oct_without_normal_images(tmp_path: Path) -> None:

@@ -33,10 +33,7 @@ class Calibration:
     false_alarm_rate: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.false_alarm_rate < 1:
-            expected, came = "a rate between 0 and 1", f"{self.false_alarm_rate}"
-            do = "For example 0.01: one false alarm in a hundred good images."
-            raise ConfigError(problem("false_alarm_rate", expected=expected, came=came, do=do))
+        object.__setattr__(self, "false_alarm_rate", _rate(self.false_alarm_rate))
         scores = sorted(_finite("calibration: a held-out score", score) for score in self.scores)
         object.__setattr__(self, "scores", tuple(scores))
 
@@ -142,6 +139,17 @@ class Calibration:
 def _lowered(score: float) -> float:
     """By what rounding may have added: the same image gets the same verdict alone and in a folder."""
     return score - ROUNDING * abs(score)
+
+
+def _rate(value: Any) -> float:
+    try:
+        rate = float(value)
+    except (TypeError, ValueError):
+        rate = math.nan
+    if not 0 < rate < 1:
+        do = "For example 0.01: one false alarm in a hundred good images."
+        raise ConfigError(problem("false_alarm_rate", expected="a rate between 0 and 1", came=f"{value}", do=do))
+    return rate
 
 
 def _finite(subject: str, value: float) -> float:

@@ -87,7 +87,9 @@ def train(
     ] = None,
     set_: Settings = None,
     seed: Annotated[int | None, typer.Option(min=0, help="short for --set train.seed=N")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="go on from the last checkpoint in --out")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="go on from the last checkpoint in --out; score.* may be others")
+    ] = False,
     overwrite: Overwrite = False,
     strict: Strict = False,
 ) -> None:
@@ -171,6 +173,7 @@ def predict(
     detector = _load(model, threads, false_alarm_rate)
     if fail_on_anomaly and detector.calibration.threshold is None:
         raise UserError(f"--fail-on-anomaly: {model} has no threshold. {detector.calibration.note}")
+    _say_what_is_promised(detector, false_alarm_rate)
     outlets = Outlets(csv, jsonl, maps, overlays)
     stdin = _stdin(explicit=bool(paths)) if not paths or "-" in paths else None
     targets = find_targets(paths or ["-"], stdin, null=null, without=[one for one in (maps, overlays) if one])
@@ -202,7 +205,9 @@ def export(
     """Write the ONNX graph of a detector, with its manifest (thresholds, settings), for use without normbank."""
     from .exporting import export_files
 
-    for path in export_files(_load(model, false_alarm_rate=false_alarm_rate), out):
+    detector = _load(model, false_alarm_rate=false_alarm_rate)
+    _say_what_is_promised(detector, false_alarm_rate)
+    for path in export_files(detector, out):
         print(path)
 
 
@@ -362,6 +367,12 @@ def _load(model: Path, threads: int = 0, false_alarm_rate: float | None = None) 
     from . import detector
 
     return detector.load(model, threads, false_alarm_rate)
+
+
+def _say_what_is_promised(detector: Detector, false_alarm_rate: float | None) -> None:
+    """Whoever asks for a rate hears where too few images were held out for it."""
+    if false_alarm_rate is not None and detector.calibration.note:
+        note(detector.calibration.note)
 
 
 def _show_row(row: dict[str, Any]) -> None:

@@ -199,6 +199,8 @@ def override_reading(config: Config, overrides: Mapping[str, Any] | Sequence[str
     if other := next((name for name in asked if name not in READING), None):
         expected = f"a setting of how the data are read ({', '.join(READING)})"
         do = "All others were fixed when the detector was trained: train another."
+        if other == "score.false_alarm_rate":
+            do = "For another rate there is --false-alarm-rate."
         raise ConfigError(problem("--set", expected=expected, came=repr(other), do=do))
     return chosen
 

@@ -180,8 +180,7 @@ def verify(
             f"the exported graph differs from the network: scores by {score_gap:.1e} (allowed {SCORE_TOLERANCE:.0e} "
             f"relative), maps by {map_gap:.1e} (allowed {MAP_TOLERANCE:.0e}), parts by {part_gap:.1e}, "
             f"reconstructions by {image_gap:.1e} (allowed {LOOK_TOLERANCE:.0e}). "
-            f"No detector was written; the checkpoint of the training is kept: with --resume and another score "
-            f"(score.*) nothing is trained again."
+            f"No detector was written."
         )
 
 

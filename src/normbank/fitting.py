@@ -22,7 +22,7 @@ from .data.files import below, ensure_no_loss
 from .data.samples import Dataset
 from .decoding import Pixels
 from .detector import BATCH, Detector
-from .errors import TrainingError, problem
+from .errors import ParityError, TrainingError, problem
 from .export import PROBED, make_bundle
 from .identity import Identity, OtherRunError, difference, identity_of, images_record, order_of
 from .images import reduced
@@ -66,9 +66,9 @@ def fit(
     """Train on `dataset.train` and write `out/model.nbk` and `out/run.json`; returns the path of the model.
 
     `resume` goes on from the last checkpoint in `out`, or returns the model where it is finished already; both must be
-    of the same settings and images (OtherRunError), a checkpoint not of the same `score`. What `out` holds is replaced
-    only with `overwrite`. Broken images are skipped and recorded; with `strict` the first is an error. Raises the
-    classes of `errors`.
+    of the same settings and images (OtherRunError), but a checkpoint may be of another `score`. What `out` holds is
+    replaced only with `overwrite`. Broken images are skipped and recorded; with `strict` the first is an error. Raises
+    the classes of `errors`.
     """
     machine.commit()  # remembered now: the checkout may move on while this runs
     out = Path(out)
@@ -209,7 +209,11 @@ def finish(
         record["bank"] = shares._asdict()
     unknown = Calibration((), config.score.false_alarm_rate).to_dict()
     probe = np.concatenate([prepared.held_out.pixels[:PROBED], prepared.train.pixels[:PROBED]])
-    bundle = make_bundle(trained.network, config, prepared.spec, {**record, "calibration": unknown}, probe)
+    try:
+        bundle = make_bundle(trained.network, config, prepared.spec, {**record, "calibration": unknown}, probe)
+    except ParityError as error:
+        kept = "The checkpoint is kept: where scores or maps differ, --resume may end with another score (score.*)."
+        raise ParityError(f"{error} {kept}") from None
     scores, scale = _calibrate(Detector(bundle, config.train.threads or 0), config, prepared)
     calibration = Calibration(tuple(scores), config.score.false_alarm_rate)
     bundle.manifest.update({"calibration": calibration.to_dict(), "map_scale": scale})

@@ -81,23 +81,53 @@ def alone_in(place: Path) -> Iterator[bool]:
 
     True where the system or the disk cannot tell.
     """
+    held = os.open(place, os.O_RDONLY) if os.name == "posix" else None
     try:
-        import fcntl
-    except ImportError:
-        yield True
-        return
-    held = os.open(place, os.O_RDONLY)
+        yield held is None or _lock(held)
+    finally:
+        if held is not None:
+            os.close(held)
+
+
+@contextlib.contextmanager
+def alone_by(file: Path) -> Iterator[bool]:
+    """As `alone_in`, by an empty `file` that is there only meanwhile."""
+    held, free = _hold(file)
     try:
-        free = True
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            free = False
-        except OSError:  # a disk without locks
-            pass
         yield free
     finally:
+        if free:  # while it is still held: who opened it before finds another of the name, or none
+            with contextlib.suppress(OSError):
+                file.unlink()
         os.close(held)
+
+
+def _hold(file: Path) -> tuple[int, bool]:
+    while True:
+        held = os.open(file, os.O_RDONLY | os.O_CREAT, 0o600)
+        free = _lock(held)
+        if not free or _is_called(held, file):
+            return held, free
+        os.close(held)  # whoever had it has removed it in between
+
+
+def _lock(held: int) -> bool:
+    try:
+        import fcntl
+
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):  # a system or a disk without locks
+        pass
+    return True
+
+
+def _is_called(held: int, file: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(held), file.stat())
+    except FileNotFoundError:
+        return False
 
 
 def versions(*more: str) -> dict[str, str]:

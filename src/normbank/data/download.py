@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 
 from ..config import unknown
 from ..errors import DataError, UserError, problem
-from ..machine import alone_in
+from ..machine import alone_by
 from .transfer import DEFAULT_PATIENCE, Patience, Progress, check_room, fetch, verify
 
 _CHUNK = 1 << 20
@@ -230,6 +230,8 @@ def download(
         _ask(source, missing, base_url, accept)
     for remote in missing:
         with _alone(remote, out):
+            if _is_there(remote, out):  # another did it, while the licence was read
+                continue
             was_there = (out / remote.name).is_file()
             archive = _archive(remote, out, base_url, progress, patience)
             if remote.is_archive:
@@ -324,21 +326,18 @@ def _is_address(text: str) -> bool:
 @contextlib.contextmanager
 def _alone(remote: Remote, out: Path) -> Iterator[None]:
     """Make the folder `out` and let no two processes fetch or unpack the same file there."""
-    lock = out / f".{remote.name}.lock"
+    stack = contextlib.ExitStack()
     try:
         out.mkdir(parents=True, exist_ok=True)
-        lock.touch()
+        free = stack.enter_context(alone_by(out / f".{remote.name}.lock"))
     except OSError as error:
         do = "Choose another folder."
         raise DataError(problem(str(out), expected="a folder to write to", came=str(error), do=do)) from error
-    with alone_in(lock) as free:
+    with stack:
         if not free:
             came, do = "another process at it", "Wait until that has ended, or choose another folder."
             raise DataError(problem(str(out / remote.name), expected="no one else to fetch it", came=came, do=do))
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
+        yield
 
 
 def _archive(remote: Remote, out: Path, base_url: str | None, progress: Progress | None, patience: Patience) -> Path:

@@ -51,6 +51,9 @@ def _test(root: Path) -> tuple[list[Sample], list[Skipped]]:
     samples: list[Sample] = []
     skipped: list[Skipped] = []
     folder = _child(root, "test")
+    if folder:
+        loose, reason = list_images(folder, without=subfolders(folder)), "not in the folder of a class, test/<class>"
+        skipped += [*loose.skipped, *(Skipped(path, reason) for path in loose.paths)]
     for kind in subfolders(folder) if folder else ():
         found = list_images(kind)
         good = kind.name.casefold() == NORMAL

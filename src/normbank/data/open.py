@@ -55,7 +55,7 @@ def _detect(path: Path, settings: Data) -> str:
 
 def _refuse_collection(path: Path) -> None:
     """A folder of data sets (MVTec AD with all its categories) is not a folder of good images."""
-    special = [READERS[name] for name in ("mnist", "oct", "mvtec")]
+    special = [reader for name, reader in READERS.items() if name not in ("csv", "folder")]
     inside = [child.name for child in subfolders(path) if any(reader.fits(child) for reader in special)]
     if inside:
         came = f"a folder that holds some: {', '.join(inside)}"
