@@ -142,10 +142,15 @@ def _training(lines: Sequence[Line]) -> str:
 
 
 def device(values: Mapping[str, Any]) -> str:
-    """What a cell was trained on; of a processor, how many of its cores."""
-    name, cores = str(values["context"]["training_device"]), values["threads"]
-    is_processor = name == values["context"]["machine"]["processor"]
-    return f"{name} ({cores} {'core' if cores == 1 else 'cores'})" if is_processor else name
+    """What a cell was trained on; of a processor, how many of its cores, and in which precision.
+
+    Processors of one name may differ in it, and by a factor of three in how long they take.
+    """
+    context, cores = values["context"], values["threads"]
+    name = str(context["training_device"])
+    if name != context["machine"]["processor"]:
+        return name
+    return f"{name} ({cores} {'core' if cores == 1 else 'cores'}, {context['training_precision']})"
 
 
 def _middle(values: Sequence[float | None]) -> float | None:

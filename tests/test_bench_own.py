@@ -299,10 +299,15 @@ def test_a_bank_that_was_filled_again_tells_of_what_commit_its_network_is(tmp_pa
 
 @pytest.mark.parametrize(
     ("device", "cores", "told"),
-    [("some CPU", 1, "some CPU (1 core)"), ("some CPU", 2, "some CPU (2 cores)"), ("a GPU", 16, "a GPU")],
+    [
+        ("some CPU", 1, "some CPU (1 core, 32-true)"),
+        ("some CPU", 2, "some CPU (2 cores, 32-true)"),
+        ("a GPU", 16, "a GPU"),
+    ],
 )
-def test_seconds_are_of_so_many_cores(device, cores, told):
+def test_seconds_are_of_so_many_cores_in_one_precision(device, cores, told):
     context = {"training_device": device, "machine": {"processor": "some CPU", "processors": 7}}
+    context["training_precision"] = "32-true"
     assert comparison.device({"context": context, "threads": cores}) == told
 
 
