@@ -52,15 +52,15 @@ def deep(shape, seed=0):
 
 def png16(pixels, colour, *chunks):
     """A 16-bit PNG of colour type 0 (grey), 2 (colour), 4 (grey, alpha) or 6 (colour, alpha), written by hand."""
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
     height, width = pixels.shape[:2]
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
     header = struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)
     parts = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(kind, data) for kind, data in parts)
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def orientation(value):
@@ -177,15 +177,44 @@ def test_a_jpeg_whose_rest_is_zeros_is_refused(options, share):
     whole = jpeg(**options)
     kept = whole[: int(share * len(whole))]
     with pytest.raises(ImageError, match=r"is damaged: a JPEG without its end, whose last [0-9,]+ bytes"):
-        decode(kept.ljust(len(whole), b"\0"), "x.jpg")
+        decode(kept.ljust(len(whole) + 4096, b"\0"), "x.jpg")
+
+
+@pytest.mark.parametrize("deep_colour", [False, True])
+@pytest.mark.parametrize("parts", [1, 5])
+def test_a_png_whose_rest_is_zeros_or_was_changed_is_refused(deep_colour, parts):
+    """Pillow does not look at the checksum of the last of its parts, nor for its end."""
+    if deep_colour:
+        pytest.importorskip("cv2")
+    whole = png_of(parts, deep_colour)
+    assert decode(whole, "x.png").shape == (40, 50, 3)
+    first, last = whole.index(b"IDAT"), whole.index(b"IEND") - 4
+    for kept in range(first + 8, last + 8, 97):
+        with pytest.raises(ImageError, match=r"is damaged|cannot be decoded"):
+            decode(whole[:kept].ljust(len(whole), b"\0"), "x.png")
+        changed = bytearray(whole)
+        changed[kept] ^= 1
+        with pytest.raises(ImageError, match=r"is damaged|cannot be decoded"):
+            decode(bytes(changed), "x.png")
+
+
+def png_of(parts: int, deep_colour: bool) -> bytes:
+    """A PNG of 40 x 50 pixels, its pixels in so many parts."""
+    whole = png16(deep((40, 50, 3)), 2) if deep_colour else encoded(Image.fromarray(texture(0, 40, 50)), "PNG")
+    start = whole.index(b"IDAT") - 4
+    length = int.from_bytes(whole[start : start + 4], "big")
+    content = whole[start + 8 : start + 8 + length]
+    size = -(-length // parts)
+    cut = b"".join(chunk(b"IDAT", content[place : place + size]) for place in range(0, length, size))
+    return whole[:start] + cut + whole[start + length + 12 :]
 
 
 def test_of_a_jpeg_the_end_of_its_thumbnail_is_not_its_own():
     whole = jpeg(exif=b"Exif\0\0" + jpeg())
     assert np.array_equal(decode(whole, "x.jpg"), decode(jpeg(), "x.jpg"))
     assert np.array_equal(decode(whole + bytes(100), "x.jpg"), decode(jpeg(), "x.jpg"))
-    with pytest.raises(ImageError, match="a JPEG without its end, whose last 52 bytes are zeros"):
-        decode(whole[:-50].rstrip(b"\0") + bytes(52), "x.jpg")
+    with pytest.raises(ImageError, match="a JPEG without its end, whose last 5,200 bytes are zeros"):
+        decode(whole[:-50].rstrip(b"\0") + bytes(5200), "x.jpg")
 
 
 @pytest.mark.parametrize("behind", [bytes(4096), b"a film \xff\xda" + bytes(64), b"\xff" + bytes(9)])

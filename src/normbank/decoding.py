@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import stat
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -158,26 +159,14 @@ def _decode_npy(content: bytes, name: str) -> NDArray[Any]:
 def _decode_picture(content: bytes, name: str) -> Pixels:
     with opened(io.BytesIO(content)) as image:
         _check_size(*image.size, name)
-        _check_end(content, name)
+        _check_markers(content, name)
         check_samples(image, name)
         if is_deep(image) and not image.mode.startswith("I"):
             return _turned(_decode_deep_colour(content, name), image)
         white_is_0 = image.mode.startswith("I;16") and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0
         pixels = checked(_picture_array(ImageOps.exif_transpose(image), name), name)
+        _check_chunks(content, name)
         return 65535 - pixels if white_is_0 else pixels  # of 8 bits Pillow does that by itself
-
-
-def _check_end(content: bytes, name: str) -> None:
-    """Where a disk has only the first part of a JPEG it may give zeros for the rest, which decode as some grey."""
-    if not (content.startswith(_JPEG) and content.endswith(bytes(2))):
-        return
-    found = _MARKER.search(content, len(_JPEG) - 1)
-    while found and found[0] != _END:
-        length = int.from_bytes(content[found.end() : found.end() + 2], "big")
-        found = _MARKER.search(content, found.end() + length)
-    if not found:
-        zeros = len(content) - len(content.rstrip(b"\0"))
-        raise ImageError(name, f"is damaged: a JPEG without its end, whose last {zeros:,} bytes are zeros")
 
 
 def _picture_array(image: Image.Image, name: str) -> NDArray[Any]:
@@ -233,10 +222,33 @@ def _decode_deep_colour(content: bytes, name: str) -> Pixels:
 
 
 def _check_chunks(content: bytes, name: str) -> None:
-    """OpenCV makes room for what each chunk of a PNG says it holds, gigabytes where a byte was changed."""
+    """Of a PNG the parts to its end: as long as they say, and pixels as they were written.
+
+    Pillow looks at neither in the last of them, so that zeros for what a disk has lost are black. OpenCV makes room for
+    what each says it holds, gigabytes where a byte was changed.
+    """
+    if not content.startswith(_PNG):
+        return
     place, kind = len(_PNG), b""
-    while content.startswith(_PNG) and place < len(content) and kind != b"IEND":  # what follows its end is passed over
+    while kind != b"IEND":  # what follows is passed over
         kind = content[place + 4 : place + 8]
-        place += int.from_bytes(content[place : place + 4], "big") + _AROUND_CHUNK
-        if place > len(content):
+        end = place + int.from_bytes(content[place : place + 4], "big") + _AROUND_CHUNK
+        if end > len(content):
             raise ImageError(name, "is damaged or cut short: one of its parts is longer than the file")
+        part, checksum = memoryview(content)[place + 4 : end - 4], content[end - 4 : end]
+        if kind in (b"IDAT", b"IEND") and zlib.crc32(part) != int.from_bytes(checksum, "big"):
+            raise ImageError(name, "is damaged: its pixels are not those that were written (by their checksum)")
+        place = end
+
+
+def _check_markers(content: bytes, name: str) -> None:
+    """Of a JPEG the parts to its end: where a disk gives zeros for what it has lost they decode as some grey."""
+    if not (content.startswith(_JPEG) and content.endswith(bytes(2))):
+        return
+    found = _MARKER.search(content, len(_JPEG) - 1)
+    while found and found[0] != _END:
+        length = int.from_bytes(content[found.end() : found.end() + 2], "big")
+        found = _MARKER.search(content, found.end() + length)
+    if not found:
+        zeros = len(content) - len(content.rstrip(b"\0"))
+        raise ImageError(name, f"is damaged: a JPEG without its end, whose last {zeros:,} bytes are zeros")
