@@ -7,6 +7,7 @@ import json
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -185,6 +186,20 @@ def test_one_map_that_is_kept_keeps_no_batch(detector):
 def test_errors_cross_from_one_process_to_another():
     error = pickle.loads(pickle.dumps(ImageError("a.png", "is empty")))
     assert (error.path, error.reason, str(error)) == ("a.png", "is empty", "'a.png': is empty")
+
+
+def test_a_detector_crosses_from_one_process_to_another(tiny_model, woven):
+    lenient = normbank.load(tiny_model, 1, false_alarm_rate=0.5)
+    other = pickle.loads(pickle.dumps(lenient))
+    assert other.calibration == lenient.calibration
+    assert other.manifest == lenient.manifest
+    assert all(map(same, other.predict(woven), lenient.predict(woven)))
+
+
+def test_predictions_can_be_compared_and_kept_in_sets(detector):
+    one, other = detector.predict([weave(1), weave(1)])
+    assert one in [other, one]
+    assert len({one, other}) == 2
 
 
 def test_a_prediction_holds_raw_numbers(detector):
@@ -453,8 +468,27 @@ def test_numbers_that_make_no_sense_are_named(tiny_model, detector):
     for rate in (0, 1, -0.1, 5, float("nan")):
         with pytest.raises(ConfigError, match=f"^false_alarm_rate: expected a rate between 0 and 1, got {rate}"):
             normbank.load(tiny_model, false_alarm_rate=rate)
-    with pytest.raises(ConfigError, match="batch_size: expected 1 or more, got 0"):
-        next(detector.stream([weave(1)], 0))
+    for threads in (1.5, "2", None):
+        with pytest.raises(ConfigError, match=f"threads: expected 0 or more, got {threads}"):
+            normbank.load(tiny_model, threads)
+    for size in (0, 1.5):
+        with pytest.raises(ConfigError, match=f"batch_size: expected 1 or more, got {size}"):
+            next(detector.stream([weave(1)], size))
+
+
+@pytest.mark.parametrize("source", ["a.png", Path("a.png"), b"a.png"])
+def test_a_stream_of_one_name_is_no_stream_of_its_letters(detector, source):
+    with pytest.raises(
+        ConfigError, match=r"sources: expected several images, got .*a.png.* For one there is `predict`"
+    ):
+        next(detector.stream(source))
+
+
+@pytest.mark.parametrize("batch", ["a.png", None, [weave(1)]])
+def test_what_is_no_array_is_no_batch(detector, batch):
+    for use in (detector.run, detector.judge, detector.parts):
+        with pytest.raises(ImageError, match=r"expected an array, a batch as `images\.load` makes each image of"):
+            use(batch)
 
 
 # ---------------------------------------------------------------- streams
@@ -497,6 +531,11 @@ def test_a_graph_that_cannot_be_run(parts, tmp_path):
     write_bundle(tmp_path / "model.nbk", Bundle(parts.manifest, parts.weights, b"no graph"))
     with pytest.raises(BundleError, match=r"model.nbk': its graph cannot be run by ONNX Runtime \d.*try a newer"):
         normbank.load(tmp_path / "model.nbk")
+
+
+def test_a_name_that_no_model_can_have():
+    with pytest.raises(BundleError, match="cannot be read: embedded null byte"):
+        normbank.load("a\0b")
 
 
 def test_a_missing_model(tmp_path):

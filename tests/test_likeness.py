@@ -13,7 +13,7 @@ from normbank.headers import Stored, stored_as
 from normbank.images import ImageSpec
 from normbank.likeness import Likeness, in_colour, stored_record
 from normbank.outlets import Target
-from normbank.predicting import watched
+from normbank.predicting import watching
 
 WIDER = "stretched to a square it looks wider or narrower than they did. Do not rely on its score"
 BLURRED = "enlarged to 256 x 256 it lacks the fine detail that they had. Do not rely on its score"
@@ -204,12 +204,12 @@ def test_what_cannot_be_read_and_what_is_not_known(image, tmp_path):
     assert unknown.told() == []
 
 
-def test_the_first_of_a_kind_is_told_before_it_is_scored(image):
+def test_the_first_of_a_kind_is_told_at_once(image):
     wide, wider = image(300, 100), image(400, 100, "wider.png")
-    targets = [Target(str(path), path) for path in (image(300, 300, "same.png"), wide, wider)]
-    targets.append(Target(str(wide), wide, reason="is no plain file"))
-    said, passed = [], []
-    for target in watched(likeness([(300, 300)]), targets, said.append):
-        passed.append((target, len(said)))
-    assert passed == [(target, count) for target, count in zip(targets, (0, 1, 1, 1), strict=True)]
+    said, counts = [], []
+    watch = watching(likeness([(300, 300)]), said.append)
+    for path in (image(300, 300, "same.png"), wide, wider):
+        watch(Target(str(path), path))
+        counts.append(len(said))
+    assert counts == [0, 1, 1]
     assert said == [f"{str(wide)!r} is 300 x 100, the good images were 300 wide and 300 high: {WIDER}."]

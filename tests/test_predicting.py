@@ -25,7 +25,7 @@ from normbank.bundle import Bundle, read_bundle
 from normbank.data.files import DRAWN
 from normbank.detector import Detector
 from normbank.errors import BundleError, DataError, ImageError, UserError
-from normbank.outlets import COLUMNS, Outlets, Target
+from normbank.outlets import COLUMNS, HEADER, Outlets, Target
 from normbank.predicting import Tally, find_targets, score_all
 from normbank.report.overlays import overlay, to_original
 
@@ -469,6 +469,21 @@ def test_results_are_written_as_they_come(detector, folder, tmp_path):
     assert held == [(n, n) for n in range(1, 5)]
 
 
+def test_what_has_a_score_is_watched_before_its_row_is_written(detector, folder):
+    events = []
+    score_all(
+        detector,
+        find_targets([str(folder)]),
+        Outlets(),
+        watch=lambda target: events.append(("watched", target.path.name)),
+        show=lambda row: events.append(("shown", Path(row["path"]).name)),
+    )
+    assert ("shown", "broken.png") in events
+    assert ("watched", "broken.png") not in events
+    for name in ("a.png", "b.png"):
+        assert events.index(("watched", name)) + 1 == events.index(("shown", name))
+
+
 def test_strict_stops_at_the_first_broken_file_after_writing_what_came_before(detector, folder, tmp_path):
     outlets = Outlets(csv=tmp_path / "o.csv")
     with pytest.raises(ImageError, match=r"broken.png': is not an image"):
@@ -575,6 +590,25 @@ def test_a_full_disk_is_named(detector, folder, tmp_path):
         score_all(detector, targets, outlets)
     assert [path.name for path in outlets.maps.iterdir()] == [DRAWN]
     assert rows_of(outlets.csv) == []
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_a_disk_that_fills_up_cuts_no_row(detector, folder, tmp_path, suffix):
+    """Half of a number would be read as another one."""
+    targets, path = list(find_targets([str(folder)])), tmp_path / f"o.{suffix}"
+    outlets = Outlets(**{suffix: path})
+    score_all(detector, targets, outlets)
+    whole = path.read_bytes()
+    first = whole.index(b"\n", len(HEADER) if suffix == "csv" else 0) + 1
+    for room in (first - 20, first + 10, len(whole) - 3):
+        path.unlink()
+        with no_room(room), pytest.raises(UserError, match=r"cannot be written: File too large"):
+            score_all(detector, targets, outlets)
+        left = path.read_bytes()
+        assert whole.startswith(left)
+        assert not left or left.endswith(b"\n")
+        score_all(detector, targets, outlets)
+        assert path.read_bytes() == whole
 
 
 def test_without_a_threshold_there_is_no_verdict(tiny_model, folder, tmp_path):

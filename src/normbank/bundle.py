@@ -16,7 +16,7 @@ import os
 import secrets
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,12 +65,30 @@ def write_atomically(path: Path, content: bytes, *, through_link: bool = False) 
             _write_through(path, content)
             return
         path = _in_its_folder(path, through_link)
-        with _temporary(path.parent) as temporary:
-            with open(temporary, "xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
+        with contextlib.ExitStack() as stack:
+            os.replace(_staged(path, content, stack), path)
+
+
+def write_together(files: Mapping[Path, bytes]) -> None:
+    """Several files, each as `write_atomically` has it: none is replaced before all are on the disk."""
+    with contextlib.ExitStack() as stack:
+        staged = {}
+        for path, content in files.items():
+            with _failures_named(path):
+                staged[path] = _staged(_in_its_folder(path, through_link=False), content, stack)
+        for path, temporary in staged.items():
+            with _failures_named(path):
+                os.replace(temporary, path)
+
+
+def _staged(path: Path, content: bytes, stack: contextlib.ExitStack) -> Path:
+    """A temporary file beside `path` that holds the content, gone when the stack ends."""
+    temporary = stack.enter_context(_temporary(path.parent))
+    with open(temporary, "xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    return temporary
 
 
 def _write_through(path: Path, content: bytes) -> None:
@@ -143,9 +161,10 @@ def read_bundle(path: Path) -> Bundle:
     """The parts of a detector file; BundleError where it is missing, cut, changed or of an unknown version."""
     try:
         content = path.read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte, which no file's name holds
+        reason = getattr(error, "strerror", None) or error
         raise BundleError(
-            f"detector {str(path)!r} cannot be read: {error.strerror or error}. Expected a file written by "
+            f"detector {str(path)!r} cannot be read: {reason}. Expected a file written by "
             f"`normbank train`{_suggestion(path)}."
         ) from None
     body, comment = content[:-_COMMENT_LENGTH], content[-_COMMENT_LENGTH:]

@@ -138,12 +138,14 @@ def evaluate(
 ) -> None:
     """Measure a detector on the test images of DATA: AUROC, AP, F1, AUPRO, whole and by kind of defect."""
     _need("evaluate", "scipy", *(("jinja2", "matplotlib") if report else ()))
+    from .bundle import is_stdout
     from .judging import judge
 
     detector = _load(model, threads, false_alarm_rate)
     dataset = _dataset(data, _config_of(detector, model, set_))
+    say = note if json_file and is_stdout(json_file) else print  # what is read there is JSON alone
     for line in judge(detector, dataset, json_file=json_file, report=report, model_name=model.name, strict=strict):
-        print(line)
+        say(line)
 
 
 @app.command(epilog="Example: normbank predict runs/parts/model.nbk new_parts --csv scores.csv --overlays heat")
@@ -168,7 +170,7 @@ def predict(
 ) -> None:
     """Score images: how far from normal, and whether beyond the threshold. Broken files are reported and skipped."""
     from .outlets import Outlets
-    from .predicting import find_targets, score_all, watched
+    from .predicting import find_targets, score_all, watching
 
     detector = _load(model, threads, false_alarm_rate)
     if fail_on_anomaly and detector.calibration.threshold is None:
@@ -180,8 +182,8 @@ def predict(
     show = _show_broken if csv or jsonl else _show_row
     likeness = detector.likeness()
     with interruptible(lambda: "What was scored so far is written."):
-        seen = watched(likeness, targets, note)
-        tally = score_all(detector, seen, outlets, strict=strict, show=show, batch_size=batch)
+        watch = watching(likeness, note)
+        tally = score_all(detector, targets, outlets, strict=strict, show=show, watch=watch, batch_size=batch)
     for remark in likeness.told(least=2):
         note(remark)
     judged = "no threshold" if detector.calibration.threshold is None else f"{tally.anomalous} anomalous"

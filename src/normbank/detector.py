@@ -54,7 +54,7 @@ class Outputs(NamedTuple):
     reconstructions: NDArray[np.float32]  # [N, S, S, C] in [0, 1]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prediction:
     """The verdict on one image; raw numbers, nothing clamped or rescaled.
 
@@ -77,11 +77,15 @@ class Detector:
         self.manifest = bundle.manifest
         self.weights, self.graph = bundle.weights, bundle.graph
         self.spec = ImageSpec(**self.manifest["image"])
-        self.calibration = Calibration.from_dict(self.manifest["calibration"])
+        self.calibration, self._threads = Calibration.from_dict(self.manifest["calibration"]), threads
         if false_alarm_rate is not None:
             self._judge_by(false_alarm_rate)
         self._session = open_session(bundle.graph, threads)
         self._check_input()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For `pickle` and other processes: made anew from its file's parts."""
+        return Detector, (Bundle(self.manifest, self.weights, self.graph), self._threads)
 
     def _judge_by(self, rate: float) -> None:
         if not self.calibration.scores:
@@ -117,9 +121,10 @@ class Detector:
         A reason among the sources comes back as it is. Of `sources`, no more than `batch_size` (1 or more) are taken
         ahead of what has been judged.
         """
-        if batch_size < 1:
-            do = "16 is a good number; 1 answers each image at once."
-            raise ConfigError(problem("batch_size", expected="1 or more", came=f"{batch_size}", do=do))
+        _expect_count("batch_size", batch_size, 1, "16 is a good number; 1 answers each image at once.")
+        if isinstance(sources, (str, bytes, Path)):
+            expected, came, do = "several images", f"{sources!r:.80}", "For one there is `predict`."
+            raise ConfigError(problem("sources", expected=expected, came=came, do=do))
         waiting: list[Pixels | ImageError] = []
         for source in sources:
             waiting.append(source if isinstance(source, ImageError) else self._load(source))
@@ -179,6 +184,8 @@ class Detector:
     def _portions(self, pixels: Pixels) -> list[Pixels]:
         spec = self.spec
         square = (spec.size, spec.size, spec.channels)
+        if not isinstance(pixels, np.ndarray):
+            raise ImageError(type(pixels).__name__, "expected an array, a batch as `images.load` makes each image of")
         if pixels.ndim != 4 or len(pixels) == 0 or pixels.shape[1:] != square or pixels.dtype != spec.dtype:
             expected = f"a batch of one or more, {', '.join(map(str, ('N', *square)))}, of uint{spec.bits}"
             came = f"shape {pixels.shape} of {pixels.dtype}; `images.load` makes each image so"
@@ -219,9 +226,7 @@ def load(path: str | Path, threads: int = 0, false_alarm_rate: float | None = No
     scores, which are in the file, allow any. BundleError where the file is missing, damaged or of an unknown version,
     or where no images were held out for such a rate; ConfigError for a rate or a number of threads that is none.
     """
-    if threads < 0:
-        do = "0 takes as many as the process may use."
-        raise ConfigError(problem("threads", expected="0 or more", came=f"{threads}", do=do))
+    _expect_count("threads", threads, 0, "0 takes as many as the process may use.")
     if false_alarm_rate is not None:
         Calibration((), false_alarm_rate)  # a wrong one is no fault of the file
     bundle = read_bundle(Path(path))
@@ -234,6 +239,11 @@ def load(path: str | Path, threads: int = 0, false_alarm_rate: float | None = No
         raise BundleError(f"detector {str(path)!r}: its manifest is not as expected: {error}.") from None
     except RuntimeError as error:
         raise BundleError(f"detector {str(path)!r}: {error}.") from None
+
+
+def _expect_count(name: str, value: Any, least: int, do: str) -> None:
+    if not isinstance(value, (int, np.integer)) or value < least:
+        raise ConfigError(problem(name, expected=f"{least} or more", came=f"{value}", do=do))
 
 
 def _check_manifest(manifest: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from .bundle import ensure_writable, write_atomically
+from .bundle import ensure_writable, write_together
 from .data.files import ensure_no_loss
 from .detector import Detector
 
@@ -19,14 +19,13 @@ def export_files(detector: Detector, out: Path) -> list[Path]:
     `calibration.threshold` in the manifest.
     """
     parts = {
+        "manifest.json": json.dumps(detector.manifest, indent=1).encode() + b"\n",  # first: it is known as ours
         "model.onnx": detector.graph,
-        "manifest.json": json.dumps(detector.manifest, indent=1).encode() + b"\n",
     }
     ensure_no_loss(out / "manifest.json", b'{\n "format_version": ')
     if (out / "model.onnx").exists() and not (out / "manifest.json").is_file():
         ensure_no_loss(out / "model.onnx", b"")  # another's
     for name in parts:  # before the first of them is replaced
         ensure_writable(out / name)
-    for name, content in parts.items():
-        write_atomically(out / name, content)
-    return [out / name for name in parts]
+    write_together({out / name: content for name, content in parts.items()})
+    return [out / name for name in reversed(parts)]

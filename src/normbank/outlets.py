@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -146,18 +147,19 @@ class Table:
         if is_file and not goes_on and not stack.enter_context(alone_in(path)):
             do = "Wait for it, end it, or name another file."
             raise UserError(problem(repr(str(path)), expected="it free", came="another run at work in it", do=do))
+        self.is_cut_back = is_file and not goes_on
         holds_some = is_file and os.fstat(self.file.fileno()).st_size > 0
         self.is_earlier = holds_some and not goes_on
         if header and not (holds_some and (self.is_earlier or self._has_header())):
             self.write(header)
 
-    def _open(self, goes_on: bool) -> IO[str]:
+    def _open(self, goes_on: bool) -> io.FileIO:
         """Standard output by its own descriptor: where it is a file, another one would write over what is printed."""
         if goes_on:
             sys.stdout.flush()
-            return os.fdopen(os.dup(1), "w", encoding="utf-8", errors="surrogateescape", newline="")
+            return io.FileIO(os.dup(1), "w")
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        return self.path.open("a", encoding="utf-8", errors="surrogateescape", newline="")
+        return io.FileIO(self.path, "a")
 
     def _has_header(self) -> bool:
         with suppress(OSError), self.path.open("rb") as file:
@@ -170,25 +172,38 @@ class Table:
             self.write("")
 
     def write(self, line: str) -> None:
-        """Add a line, in place of what an earlier run left."""
+        """Add a line, in place of what an earlier run left; whole or not at all, where it is a file of ours."""
         try:
             if self.is_earlier:
                 self.file.truncate(0)
-                self.file.write(self.header)
+                self._add(self.header)
                 self.is_earlier = False
-            self.file.write(line)
-            self.file.flush()
+            self._add(line)
         except BrokenPipeError:
             raise
         except OSError as error:
             raise self._failed(error) from None
+
+    def _add(self, text: str) -> None:
+        """Unbuffered: what has failed is not tried again when the file is closed."""
+        before, left = os.fstat(self.file.fileno()).st_size, text.encode("utf-8", "surrogateescape")
+        try:
+            while left:
+                if (count := self.file.write(left)) is None:
+                    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+                left = left[count:]
+        except OSError:
+            if self.is_cut_back:  # half a number is another number
+                with suppress(OSError):
+                    self.file.truncate(before)
+            raise
 
     def _failed(self, error: OSError) -> UserError:
         do = "Name another file." if isinstance(error, IsADirectoryError) else "Name another file, or make room."
         return UserError(f"{str(self.path)!r} cannot be written: {error.strerror}. {do}")
 
     def _close(self) -> None:
-        with suppress(OSError):  # each line was flushed: what is left here has failed before
+        with suppress(OSError):
             self.file.close()
 
 

@@ -108,10 +108,12 @@ def score_all(
     *,
     strict: bool = False,
     show: Callable[[Row], None] | None = None,
+    watch: Callable[[Target], None] | None = None,
     batch_size: int = 16,
 ) -> Tally:
     """Score every target and write to `outlets` as results come; broken files get a row with the reason.
 
+    `watch` is shown what has a score, before anything is written of it.
     With `strict` the first broken file raises ImageError, after what came before it is written. UserError where an
     outlet cannot be written.
     """
@@ -121,6 +123,8 @@ def score_all(
         drawers, tables = [*drawers_of(outlets, detector)], [*tables_of(outlets, stack)]
         writers = [*(write for _, write in tables), *([_shower(show)] if show else [])]
         for target, result in _results(detector, targets, batch_size):
+            if watch and isinstance(result, Prediction):
+                watch(target)
             told = _draw(drawers, target, result)
             _count(tally, told)
             for write in writers:
@@ -132,12 +136,14 @@ def score_all(
     return tally
 
 
-def watched(likeness: Likeness, targets: Iterable[Target], say: Callable[[str], None]) -> Iterator[Target]:
-    """The targets as they come; `say` is told of the first that is unlike in a way at once, whatever follows."""
-    for target in targets:
-        if not target.reason and (remark := likeness.see(target.path)):
+def watching(likeness: Likeness, say: Callable[[str], None]) -> Callable[[Target], None]:
+    """For `score_all`: `say` is told of the first image that is unlike in a way at once, whatever follows."""
+
+    def watch(target: Target) -> None:
+        if remark := likeness.see(target.path):
             say(remark)
-        yield target
+
+    return watch
 
 
 def _draw(drawers: Sequence[Writer], target: Target, result: Prediction | ImageError) -> Prediction | ImageError:
