@@ -269,6 +269,23 @@ def test_nothing_is_said_about_ordinary_images() -> None:
     assert advise(PLENTY, SMALL, [], 20) == []
 
 
+@pytest.mark.parametrize(
+    ("average", "steps", "said"),
+    [
+        (0.9, 3, "train.average=0.9 over 3 steps: 81% of the network that is kept is as the first step left it. "
+         "train.average=0.1 or less keeps next to nothing of that"),
+        (0.9999, 201, "train.average=0.9999 over 201 steps: 98% of the network that is kept is as the first step left "
+         "it. train.average=0.977 or less"),
+        (0.99, 600, ""),
+        (0.99, 1, ""),  # there is nothing but the first step
+        (0.0, 300, ""),
+    ],
+)  # fmt: skip
+def test_an_average_that_keeps_the_untrained_network_is_told(average: float, steps: int, said: str) -> None:
+    found = advise(PLENTY, preset("paper-small", {"train.average": average, "train.steps": steps}), [])
+    assert [remark[: len(said)] for remark in found] == ([said] if said else [])
+
+
 def test_few_images_by_hand() -> None:
     assert advise(PLENTY[:49], SMALL, [], 24) == [
         "only 49 images to train on; 50 are a start, 200 are comfortable. What varies among good parts but not among "

@@ -180,6 +180,20 @@ MISTAKES = {
     "train.steps=2.5": "train.steps: Input should be a valid integer, got a number with a fractional part, got 2.5",
     "train.learning_rate=NaN": "train.learning_rate: Input should be a finite number, got nan",
     "train.learning_rate=-1": "train.learning_rate: Input should be greater than 0, got -1",
+    "train.batch_size=100000000000000000000": "train.batch_size: Input should be less than or equal to 1000000, got",
+    "model.latent=10000000": "model.latent: Input should be less than or equal to 1000000, got 10000000",
+    "model.head_width=10000000": "model.head_width: Input should be less than or equal to 1000000, got 10000000",
+    "model.critic_width=10000000": "model.critic_width: Input should be less than or equal to 1000000, got 10000000",
+    "model.items=1,2,3,10000000": "model.items: expected numbers up to 1000000, got (1, 2, 3, 10000000)",
+    "model.widths=64,1,1,1,10000000": "model.widths: expected numbers up to 1000000, got (64, 1, 1, 1, 10000000)",
+    "model.temperature=1e-40": "model.temperature: Input should be greater than or equal to 0.0001, got 1e-40",
+    "model.temperature=1e4": "model.temperature: Input should be less than or equal to 100, got 10000.0",
+    "train.ssim_sigma=1e-23": "train.ssim_sigma: Input should be greater than or equal to 0.01, got 1e-23",
+    "train.ssim_sigma=1e9": "train.ssim_sigma: Input should be less than or equal to 1000, got 1000000000.0",
+    **{
+        f"train.{name}_weight=1e7": f"train.{name}_weight: Input should be less than or equal to 1000000, got"
+        for name in ("mse", "ssim", "gradient", "entropy", "penalty", "adversarial", "head")
+    },
     "train.ssim_window=10": "train.ssim_window: expected an odd number, got 10",
     "train.precision=16": "train.precision: Input should be 'auto', '32' or 'bf16', got 16",
     "data.fit=squeeze": "data.fit: Input should be 'stretch', 'pad' or 'crop', got 'squeeze'",

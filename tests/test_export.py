@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import cache
 from itertools import product
@@ -23,7 +24,7 @@ from normbank.bundle import Bundle
 from normbank.config import Config
 from normbank.decoding import Pixels
 from normbank.detector import OUTPUTS, PARTS_OUTPUT, Outputs, open_session
-from normbank.errors import ParityError
+from normbank.errors import ParityError, TrainingError
 from normbank.export import DetectorGraph, make_bundle, to_onnx, verify, weights_of
 from normbank.images import ImageSpec
 from normbank.model.bank import Shares
@@ -453,6 +454,53 @@ def test_a_reconstruction_of_noise_is_compared_in_the_mean(
         else:
             with pytest.raises(ParityError, match="reconstructions by"):
                 verify(graph, b"", pixels, is_noise=is_noise)
+
+
+@pytest.mark.parametrize(
+    ("weight", "gap", "agrees"),
+    [(1000, 9e-3, True), (1000, 1.2e-2, False), (1e-3, 9e-9, True), (1e-3, 1.2e-8, False)],
+)
+def test_scores_and_maps_next_to_nothing_are_compared_by_the_weights_of_the_parts(
+    weight: float, gap: float, agrees: bool
+) -> None:
+    """0.1 of a score, 1 of a map of parts of weight 1: what a weight multiplies, rounding is multiplied by, too."""
+    pixels = pixels_of(CASES["hard renormalised"], 2)
+    scores, maps = np.array([0, 0.05 * weight], np.float32), np.zeros((2, 1, 32, 32), np.float32)
+
+    class Session:
+        def run(self, *_: object) -> list[np.ndarray]:
+            return [scores, maps, maps, NO_PARTS]
+
+    moved = np.array([gap, 0], np.float32)
+    for other in ((scores + moved, maps), (scores, maps + 10 * moved[:, None, None, None])):
+        graph = Fixed(Outputs(*other, maps))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(export, "open_session", lambda *_: Session())
+            if agrees:
+                verify(graph, b"", pixels, summed=False, weight=weight)
+            else:
+                with pytest.raises(ParityError):
+                    verify(graph, b"", pixels, summed=False, weight=weight)
+
+
+def test_make_bundle_compares_by_the_mean_weight_of_the_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    config, spec, graph, exported = made(CASES["hard renormalised"])
+    score = config.score.model_copy(update={"parts": ("absolute", "memory"), "weights": (3000.0, 1.0)})
+    weights = set[float]()
+    monkeypatch.setattr(export, "to_onnx", lambda *_: exported)
+    monkeypatch.setattr(export, "verify", lambda *_, weight, **__: weights.add(weight))
+    weighed = config.model_copy(update={"score": score})
+    make_bundle(graph.network, weighed, spec, {}, pixels_of(CASES["hard renormalised"], 3))
+    assert weights == {1500.5}
+
+
+def test_a_network_that_has_run_away_is_the_training_s_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    config, spec, graph, exported = made(CASES["hard renormalised"])
+    monkeypatch.setattr(export, "to_onnx", lambda *_: exported)
+    network = copy.deepcopy(graph.network)
+    network.autoencoder.head.bias.data.fill_(float("nan"))
+    with pytest.raises(TrainingError, match=r"not finite: .* lower train\.learning_rate .* No detector was written"):
+        make_bundle(network, config, spec, {}, pixels_of(CASES["hard renormalised"], 3))
 
 
 def test_maps_of_large_weights_may_differ_as_their_values_do() -> None:

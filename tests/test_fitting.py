@@ -33,6 +33,7 @@ from normbank.model.network import build
 from normbank.preparing import Prepared, prepare
 from normbank.presets import preset
 
+NO_MEMORY = {"model__memory_levels": 0, "model__partitions": (), "model__items": ()}
 Cheap = Callable[..., Path]
 
 
@@ -360,6 +361,21 @@ def test_a_colour_term_of_grey_images_is_refused(tmp_path: Path) -> None:
     config = tiny_config(score__parts=("absolute", "colour"), score__weights=(1.0, 1.0))
     with pytest.raises(TrainingError, match=r"score.parts: colour: expected two channels or more, got one in "):
         prepare(config, of(tmp_path, paths))
+
+
+@pytest.mark.parametrize(
+    ("settings", "size"),
+    [
+        # four partitions, a million items of 256 and of 64 numbers each, four bytes a number
+        ({"model__items": (1_000_000, 1_000_000), "model__widths": (256, 64, 8)}, "5.1 GB"),
+        ({"model__trunk": "bergmann", **NO_MEMORY, "data__size": 4096, "model__latent": 500}, "8.4 GB"),
+    ],
+)
+def test_a_detector_that_no_file_holds_is_refused_before_training(
+    tmp_path: Path, settings: dict[str, Any], size: str
+) -> None:
+    with pytest.raises(TrainingError, match=rf"^model: expected a detector of 2 GB at most, .* one of {size}\. Lower"):
+        prepare(tiny_config(**settings), good(tmp_path, 12))
 
 
 @pytest.mark.parametrize("name", [MODEL_FILE, RUN_FILE, CHECKPOINT_FILE])

@@ -15,6 +15,7 @@ from test_batches import images
 from tiny import SETTINGS
 from torch import Tensor, nn
 
+from normbank.batches import as_batches
 from normbank.calibration import Calibration
 from normbank.config import Config, override
 from normbank.detector import Detector
@@ -24,7 +25,7 @@ from normbank.model.baselines import BlockMemory, MovedMemory, VectorMemory
 from normbank.model.bergmann import ConvolutionalAutoencoder
 from normbank.model.memories import make_memories
 from normbank.model.memory import CutLink, NoMemory, PartitionMemoryBank
-from normbank.model.network import Critic, Head, Network, build
+from normbank.model.network import Critic, Head, Network, build, size_in_graph
 from normbank.presets import preset
 from normbank.progress import Progress
 from normbank.training import Trained, optimise
@@ -44,6 +45,7 @@ BASELINES: dict[str, dict[str, Any]] = {
     "daad-plus": {"model.partitions": (8, 4, 2, 2), "model.items": (6, 6, 6, 6), "model.critic_width": 4},
 }
 PAPER = {"model.partitions": (8, 4, 2, 2), "model.items": (5, 5, 5, 5)}
+BANKED = {"data.size": 64, "model.network_size": 32, "model.partitions": (1, 1, 1, 1)}  # `small`'s
 WHOLE = {  # everything that can be switched on, on the paper's memory
     "model.memory_levels": 2,
     "model.partitions": (4, 4),
@@ -313,6 +315,35 @@ def test_the_critic_equals_the_loops() -> None:
         assert critic(image).shape == (1, 1, 2, 2)
         verdict = slow.convolved(values, weight, bias, stride=1, padding=0)
         np.testing.assert_allclose(critic(image)[0].numpy(), verdict, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["paper-small", "memae", "mnad", "daad-plus", "ae-l2", "small"])
+def test_its_size_in_a_graph_is_that_of_what_is_built(name: str) -> None:
+    config = small(name) if name != "small" else preset("small", BANKED)
+    network = made(config)
+    held = {key: one for key, one in network.state_dict().items() if not key.startswith("bank.")}
+    assert ("critic." in str([*held])) == (name == "daad-plus")
+    expected = sum(one.nbytes for one in held.values())
+    if network.bank is not None:
+        pixels = np.random.default_rng(0).integers(0, 256, (12, 64, 64, 3), dtype=np.uint8)
+        network.bank.learn(as_batches(pixels, 4), 12)
+        expected += network.bank.places.items.nbytes
+    assert size_in_graph(config, 3, 12) == expected
+    assert made(config).state_dict().keys() == network.state_dict().keys()
+
+
+def test_companions_that_a_score_does_not_ask_are_in_no_graph() -> None:
+    config = small("daad-plus", score__parts=("squared",), score__weights=(1.0,))
+    critic = made(config).critic
+    assert critic is not None
+    less = size_in_graph(small("daad-plus"), 3, 12) - size_in_graph(config, 3, 12)
+    assert less == sum(one.nbytes for one in critic.state_dict().values())
+
+
+def test_a_bank_keeps_no_more_images_than_it_has_room_for() -> None:
+    config = preset("small", {**BANKED, "model.bank": 10 * 64})
+    assert size_in_graph(config, 3, 10) == size_in_graph(config, 3, 10_000)
+    assert size_in_graph(config, 3, 9) < size_in_graph(config, 3, 10)
 
 
 def test_companions_are_there_where_they_are_asked_for() -> None:

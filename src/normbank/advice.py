@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from .images import ImageSpec
 from .likeness import Size, side_of
 from .presets import PRESETS
 from .progress import printable
-from .settings import Score
+from .settings import Score, Train
 
 Planes = NDArray[np.float64]
 
@@ -29,6 +30,7 @@ REDUCED = 4.0  # pixels of the original in one of the model's, along a side, abo
 ELONGATED = 1.5  # longer by shorter side, above which a remark on stretching is due
 SEEN = 2  # pixels of the model's: smaller defects vanish
 LARGEST = 512  # data.size, above which tiles are advised rather than a larger one
+FORGOTTEN = 0.01  # share of the untrained network in an average of the weights, above which a remark is due
 LONG = 15 * 60  # seconds of training, above which the preset that takes a minute is named
 
 FOLDERS = 8  # named, of those that were taken for good
@@ -45,7 +47,7 @@ def advise(pixels: Pixels, config: Config, original_sizes: Sequence[Size], held_
     `pixels` [N, S, S, C] are the images to train on as the model sees them, `original_sizes` the (width, height) of
     some of the files, none where they are not known, `held_out` the number of images kept for the threshold.
     """
-    found = [_on_number(len(pixels), config, held_out), _on_places(pixels, config)]
+    found = [_on_number(len(pixels), config, held_out), _on_average(config.train), _on_places(pixels, config)]
     if original_sizes:
         width, height = _typical(original_sizes)
         name = f"images of {_about(original_sizes)}{width} x {height}"
@@ -80,6 +82,19 @@ def _on_number(count: int, config: Config, held_out: int) -> str | None:
         promise,
     )
     return " ".join(one for one in said if one)
+
+
+def _on_average(known: Train) -> str | None:
+    """The running average starts with the weights of the first step, of which it keeps a share that falls each step."""
+    more = known.steps - 1
+    untrained = known.average**more
+    if not more or untrained <= FORGOTTEN:
+        return None
+    enough = math.floor(1000 * FORGOTTEN ** (1 / more)) / 1000
+    return (
+        f"train.average={known.average:g} over {known.steps} steps: {untrained:.0%} of the network that is kept is as "
+        f"the first step left it. train.average={enough:g} or less keeps next to nothing of that"
+    )
 
 
 def _on_places(pixels: Pixels, config: Config) -> str | None:

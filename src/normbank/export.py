@@ -27,13 +27,14 @@ from .bundle import Bundle
 from .config import Config
 from .decoding import Pixels
 from .detector import OUTPUTS, PARTS_OUTPUT, Outputs, open_session, portions
-from .errors import ParityError
+from .errors import ParityError, TrainingError
 from .images import ImageSpec
 from .model.network import Network
 from .model.parts import PARTS, View, enlarge
 
 SCORE_TOLERANCE = 1e-4  # relative; a sum of less than SMALL a pixel, any other score of less than LOW, as if that much
 PROBED = 16  # images of each part that graph and network are compared on
+# These three are of parts of weight 1, and scale with it.
 SMALL = 0.01  # 2.5 of 255 grey levels: below it the rounding of 32 bits would be told as a difference
 LOW = 0.1  # good images reach more; those the bank holds reach almost 0, as a difference of numbers near 1
 MAP_TOLERANCE = 1e-4  # of maps, whose largest value counts where it is above 1
@@ -81,10 +82,11 @@ def make_bundle(network: Network, config: Config, spec: ImageSpec, manifest: dic
         np.random.default_rng(0).integers(0, np.iinfo(spec.dtype).max, probe.shape, endpoint=True).astype(spec.dtype)
     )
     summed, threads = config.score.pool == "sum", config.train.threads or 0
+    weight = sum(config.score.weights) / len(config.score.weights)
     for batch in (*portions(probe), probe[:1]):
-        verify(whole, graph, batch, summed=summed, threads=threads)
+        verify(whole, graph, batch, summed=summed, weight=weight, threads=threads)
     for batch in portions(noise):
-        verify(whole, graph, batch, summed=summed, is_noise=True, threads=threads)
+        verify(whole, graph, batch, summed=summed, weight=weight, is_noise=True, threads=threads)
     held = _held(graph)
     weights = {name: one for name, one in network.state_dict().items() if not _is_same(one, held.get(name))}
     return Bundle(manifest, safetensors.torch.save({name: one.contiguous() for name, one in weights.items()}), graph)
@@ -157,19 +159,32 @@ def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def verify(
-    graph: nn.Module, exported: bytes, batch: Pixels, *, summed: bool = True, is_noise: bool = False, threads: int = 0
+    graph: nn.Module,
+    exported: bytes,
+    batch: Pixels,
+    *,
+    summed: bool = True,
+    weight: float = 1.0,
+    is_noise: bool = False,
+    threads: int = 0,
 ) -> None:
     """Raise ParityError unless ONNX Runtime, on `threads` at most, and PyTorch agree on `batch` [N, S, S, C].
 
-    `summed` says whether a score is a sum over the pixels, or else of the size of one.
+    `summed` says whether a score is a sum over the pixels, or else of the size of one, `weight` by what the parts of
+    the map are multiplied in the mean. TrainingError where PyTorch finds no finite numbers either.
     """
     with torch.no_grad():
         scores, maps, reconstructions, parts = (output.numpy() for output in graph(torch.from_numpy(batch)))
+    if not np.isfinite(scores).all():
+        raise TrainingError(
+            "the network that was trained answers with numbers that are not finite: expected finite ones. Train again, "
+            "with --overwrite, at a lower train.learning_rate or with train.precision=32. No detector was written."
+        )
     *outputs, found_parts = open_session(exported, threads).run([*OUTPUTS, PARTS_OUTPUT], {"image": batch})
     found = Outputs(*outputs)
-    least = SMALL * batch.shape[1] * batch.shape[2] if summed else LOW
+    least = weight * (SMALL * batch.shape[1] * batch.shape[2] if summed else LOW)
     score_gap = float(np.max(np.abs(found.scores - scores) / np.maximum(np.abs(scores), least)))
-    map_gap, part_gap = _gap(found.anomaly_maps, maps), _gap(found_parts, parts)
+    map_gap, part_gap = _gap(found.anomaly_maps, maps, weight), _gap(found_parts, parts, weight)
     apart = np.abs(found.reconstructions - reconstructions)
     # Of noise in the mean: in a place a hard read may fall to the other side of its threshold, as no image makes it.
     image_gap = float(np.max(apart.mean(axis=(1, 2, 3)) if is_noise else apart))
@@ -184,6 +199,6 @@ def verify(
         )
 
 
-def _gap(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
-    """The largest difference of two maps, relative to their largest value where it is above 1: weights scale both."""
-    return float(np.max(np.abs(found - expected)) / max(1.0, np.max(expected)))
+def _gap(found: NDArray[np.float32], expected: NDArray[np.float32], weight: float) -> float:
+    """The largest difference of two maps, relative to their largest value where it is above `weight`, or else to it."""
+    return float(np.max(np.abs(found - expected)) / max(weight, np.max(expected)))

@@ -212,7 +212,9 @@ def finish(
     try:
         bundle = make_bundle(trained.network, config, prepared.spec, {**record, "calibration": unknown}, probe)
     except ParityError as error:
-        kept = "The checkpoint is kept: where scores or maps differ, --resume may end with another score (score.*)."
+        kept = (
+            "The checkpoint is kept: where scores or maps alone differ, --resume may end with another score (score.*)."
+        )
         raise ParityError(f"{error} {kept}") from None
     scores, scale = _calibrate(Detector(bundle, config.train.threads or 0), config, prepared)
     calibration = Calibration(tuple(scores), config.score.false_alarm_rate)

@@ -20,6 +20,7 @@ from .headers import Stored, stored_as
 from .images import ImageSpec
 from .laying import lay
 from .likeness import in_colour, stored_record
+from .model.network import size_in_graph
 from .model.pose import Pose
 from .progress import Progress
 
@@ -27,6 +28,7 @@ FEWEST = 10
 DIM = 0.25  # largest value, of full scale, below which images use too little of their depth
 MANY = 4  # channels, above which they may be rows
 LOOKED_UP = 200  # files whose headers are looked up
+LARGEST_GRAPH = 2 * 10**9  # bytes: an ONNX file holds 2 GiB, and more than numbers is in it
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ def prepare(
         came = f"one in the images of {dataset.root}: the part is 0 everywhere"
         do = "Leave it out of score.parts."
         raise TrainingError(problem("score.parts: colour", expected="two channels or more", came=came, do=do))
+    _check_detector(config, spec, len(dataset.train))
     try:
         with Progress("decoding", len(dataset.train), quiet=quiet) as progress:
             loaded = load_all(dataset.train, spec, cache, progress.update, strict=strict)
@@ -103,6 +106,15 @@ def _part(loaded: Loaded, places: list[int]) -> Loaded:
         tuple(loaded.digests[i] for i in places),
         loaded.skipped,
     )
+
+
+def _check_detector(config: Config, spec: ImageSpec, images: int) -> None:
+    """Before anything is trained that no file could hold."""
+    size = size_in_graph(config, spec.channels, images)
+    if size > LARGEST_GRAPH:
+        expected = f"a detector of {LARGEST_GRAPH / 1e9:.0f} GB at most, which is what its file can hold"
+        do = "Lower data.size, or model.widths, model.items, model.latent or model.bank."
+        raise TrainingError(problem("model", expected=expected, came=f"one of {size / 1e9:.1f} GB", do=do))
 
 
 def _check_images(different: int, loaded: Loaded, dataset: Dataset) -> None:

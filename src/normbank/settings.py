@@ -16,7 +16,8 @@ Part = Literal[
 
 
 COLDEST = 0.005  # a learnt temperature does not fall below: the softmax would be a choice, and learn no more
-HEAVIEST = 1e6  # weight of a part: maps of 32 bits that are added up lose the others far below that
+HEAVIEST = 1e6  # weight of a part or of a term of the loss: sums of 32 bits lose the others far below that
+MOST = 10**6  # channels, items, images at once: no machine has room for more
 SSIM_WINDOW = 11  # of the loss unless set, and of the part `ssim`
 
 
@@ -80,7 +81,7 @@ class Model(Frozen):
     trunk: Literal["unet", "bergmann"] = Field(
         "unet", description="unet: the paper's; bergmann: the autoencoder of AE-L2 and AE-SSIM, which ignores widths"
     )
-    latent: int = Field(100, ge=1, description="bergmann: values of the bottleneck (field: 100, objects 500)")
+    latent: int = Field(100, ge=1, le=MOST, description="bergmann: values of the bottleneck (field: 100, objects 500)")
     lateral: bool = Field(
         True,
         description="raw lateral links; false: cut, so that the decoder sees reads and the bottleneck alone (MemAE)",
@@ -103,7 +104,9 @@ class Model(Frozen):
     output: Literal["linear", "sigmoid"] = Field(
         "linear", description="last step of the decoder; a sigmoid reaches black and white only slowly (ours)"
     )
-    temperature: float = Field(1.0, gt=0, description="the cosines are divided by it before the softmax (paper: 1)")
+    temperature: float = Field(
+        1.0, ge=1e-4, le=100, description="the cosines are divided by it before the softmax (paper: 1)"
+    )
     learn_temperature: bool = Field(
         False, description="the temperature of each memory is learnt, from model.temperature on (ours)"
     )
@@ -121,7 +124,7 @@ class Model(Frozen):
         "turned, too, by less than half), its map moved back; auto: where they lie at different places (ours)",
     )
     edges: bool = Field(False, description="the network sees the image's edges, not the image (field: EdgRec)")
-    head_width: int = Field(0, ge=0, description="channels of the segmentation head; 0: none (field: DRAEM)")
+    head_width: int = Field(0, ge=0, le=MOST, description="channels of the segmentation head; 0: none (field: DRAEM)")
     network_size: int = Field(
         0,
         ge=0,
@@ -142,7 +145,7 @@ class Model(Frozen):
         "fewer where many channels make them long; 0: none (ours; field: PatchCore)",
     )
     critic_width: int = Field(
-        0, ge=0, description="channels of the discriminator's first level; 0: none (field: DAAD+)"
+        0, ge=0, le=MOST, description="channels of the discriminator's first level; 0: none (field: DAAD+)"
     )
 
     @property
@@ -171,6 +174,13 @@ class Model(Frozen):
     def items_at(self, level: int) -> int:
         """m of a level that carries a memory."""
         return self.items[self.memory_places.index(level)]
+
+    @model_validator(mode="after")
+    def _numbers_fit_a_machine(self) -> Model:
+        for name in ("widths", "items"):
+            if max(values := getattr(self, name), default=0) > MOST:
+                raise ValueError(f"model.{name}: expected numbers up to {MOST}, got {values}")
+        return self
 
     @model_validator(mode="after")
     def _levels_fit(self) -> Model:
@@ -205,20 +215,26 @@ class Train(Frozen):
     """The optimisation (paper, section IV-A, and docs/method.md, docs/ingredients.md)."""
 
     steps: int = Field(2000, ge=1, description="optimiser steps; the budget, never chosen on test images (ours)")
-    batch_size: int = Field(20, ge=1, description="images a step (paper)")
+    batch_size: int = Field(20, ge=1, le=MOST, description="images a step (paper)")
     learning_rate: float = Field(0.002, gt=0, description="Adam's rate at the start (paper), cosine to zero (field)")
     weight_decay: float = Field(0.0, ge=0, description="Adam's L2 term on the weights (field: AE-L2 has 1e-5)")
-    mse_weight: float = Field(1.0, ge=0, description="weight of L_MSE in Eq. 9 (paper: 1)")
-    ssim_weight: float = Field(0.1, ge=0, description="lambda_SSIM, Eq. 9 (paper)")
+    mse_weight: float = Field(1.0, ge=0, le=HEAVIEST, description="weight of L_MSE in Eq. 9 (paper: 1)")
+    ssim_weight: float = Field(0.1, ge=0, le=HEAVIEST, description="lambda_SSIM, Eq. 9 (paper)")
     gradient_weight: float = Field(
-        0.0, ge=0, description="weight of the gradient similarity of image and reconstruction"
+        0.0, ge=0, le=HEAVIEST, description="weight of the gradient similarity of image and reconstruction"
     )
     entropy_weight: float = Field(
-        0.0, ge=0, description="weight of the entropy of the memory's weights (field: MemAE 2e-4)"
+        0.0, ge=0, le=HEAVIEST, description="weight of the entropy of the memory's weights (field: MemAE 2e-4)"
     )
-    penalty_weight: float = Field(0.0, ge=0, description="weight of the memory's own terms (field: MNAD 0.1)")
-    adversarial_weight: float = Field(0.0, ge=0, description="weight of the discriminator's term (field: DAAD+)")
-    head_weight: float = Field(1.0, ge=0, description="weight of the segmentation head's focal loss (field: DRAEM)")
+    penalty_weight: float = Field(
+        0.0, ge=0, le=HEAVIEST, description="weight of the memory's own terms (field: MNAD 0.1)"
+    )
+    adversarial_weight: float = Field(
+        0.0, ge=0, le=HEAVIEST, description="weight of the discriminator's term (field: DAAD+)"
+    )
+    head_weight: float = Field(
+        1.0, ge=0, le=HEAVIEST, description="weight of the segmentation head's focal loss (field: DRAEM)"
+    )
     corrupt: float = Field(
         0.0, ge=0, le=1, description="share of images corrupted with made defects, the target staying clean"
     )
@@ -246,7 +262,9 @@ class Train(Frozen):
         0.0, ge=0, lt=1, description="decay of a running average of the weights, which is what is kept; 0: none (ours)"
     )
     ssim_window: int = Field(SSIM_WINDOW, ge=3, description="side of the SSIM window, odd (field)")
-    ssim_sigma: float = Field(1.5, gt=0, description="standard deviation of the Gaussian SSIM window, pixels (field)")
+    ssim_sigma: float = Field(
+        1.5, ge=0.01, le=1000, description="standard deviation of the Gaussian SSIM window, pixels (field)"
+    )
     seed: int = Field(
         0, ge=0, lt=2**63, description="seeds the weights, the order of the images and the held-out choice"
     )

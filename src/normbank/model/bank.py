@@ -44,6 +44,10 @@ class Bank(nn.Module):
         self.places = Places(numbers, side)
         self.patches = Patches(numbers) if patches else None
 
+    def size_of(self, images: int) -> int:
+        """Bytes of what it will keep of that many images, place by place; patches are little beside it."""
+        return min(images, self.count) * self.places.mean.numel()
+
     @torch.no_grad()
     def learn(self, batches: Iterable[Tensor], total: int, seed: int = 0) -> None:
         """Remember `total` good images, [B, C, S, S] in [0, 1] a batch; of more than there is room for a seeded choice.

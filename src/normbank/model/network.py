@@ -112,6 +112,17 @@ def build(config: Config, channels: int) -> Network:
     )
 
 
+def size_in_graph(config: Config, channels: int, images: int) -> int:
+    """Bytes of the numbers that the graph of `build`'s network holds, with a bank of `images`; makes none of them."""
+    known, parts = config.model, {*config.score.parts}
+    with torch.device("meta"):
+        looked_at = [_autoencoder(config, channels)]
+        looked_at += [Head(channels, known.head_width)] if parts & {"head", "marked"} else []
+        looked_at += [Critic(channels, known.critic_width)] if "latent" in parts else []
+    numbers: int = sum(one.nbytes for member in looked_at for one in member.state_dict().values())
+    return numbers + (build_bank(config, channels).size_of(images) if parts & {"bank", "marked"} else 0)
+
+
 def _pose(config: Config, channels: int) -> Pose:
     shape, known = (channels, config.data.size), config.model
     turns, moves = known.upright != "none", known.steady != "none"
