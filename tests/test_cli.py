@@ -830,6 +830,23 @@ cli.main()
     assert (done.returncode, done.stdout, done.stderr) == (code, "", "\nnormbank: interrupted.\n")
 
 
+def test_an_interruption_while_the_command_line_is_loading_is_told():
+    script = """
+import sys
+from normbank import __main__ as command
+
+class Interrupted:
+    def find_spec(self, name, *_):
+        if name == "typer":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupted())
+command.main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "\nnormbank: interrupted.\n")
+
+
 @pytest.mark.parametrize("where", ["normbank.detector.load", "normbank.config.override", "normbank.judging.judge"])
 def test_an_interruption_anywhere_leaves_no_traceback(run, tiny_model, tiny_data, monkeypatch, where):
     def interrupted(*_, **__):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -500,6 +501,20 @@ def test_masks_that_cover_everything_leave_the_pixel_figures_out(detector, tmp_p
     found = judged(detector, tmp_path)
     assert found.metrics["AUPRO"] is None
     assert "1024 defective of 1024" in found.reasons["AUPRO"]
+
+
+def test_masks_that_show_what_is_good_are_asked_about(detector, data):
+    assert judged(detector, data).context["mask_note"] is None
+    for path in (data / "ground_truth").rglob("*.png"):
+        with Image.open(path) as mask:
+            inverted = 255 - np.asarray(mask)
+        save(path, inverted)
+    told = judged(detector, data).context["mask_note"]
+    assert re.fullmatch(
+        r"the masks mark 9\d% of their images, in the median: what is not black counts as defective\. Where they show "
+        r"what is good, the pixel metrics mean nothing: invert them", told
+    )  # fmt: skip
+    assert told in list(judge(detector, open_dataset(data, SETTINGS), quiet=True))
 
 
 def test_brightness_is_a_share_of_white_at_16_bits_too():

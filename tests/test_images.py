@@ -848,6 +848,14 @@ def test_big_endian_arrays():
     assert decode(npy(pixels.astype(">u2")), "x.npy").dtype == np.uint16
 
 
+def test_an_array_of_truths_is_black_and_white(tmp_path: Path) -> None:
+    """As a picture of one bit is: what NumPy's comparisons give is a mask."""
+    truth = np.indices((16, 16)).sum(axis=0) % 5 == 0
+    assert np.array_equal(decode(npy(truth), "x.npy")[..., 0], np.where(truth, np.uint8(255), np.uint8(0)))
+    (tmp_path / "mask.npy").write_bytes(npy(truth))
+    assert np.array_equal(read_mask(tmp_path / "mask.npy", 16), truth)
+
+
 def test_messages_are_the_same_in_every_run(hostile):
     with pytest.raises(ImageError) as caught:
         read(hostile[0] / "text.png")

@@ -1,6 +1,20 @@
-"""`python -m normbank`: the command line, where the command itself is not on the path."""
+"""Where the command starts, and `python -m normbank`: Ctrl-C is answered in words while the rest is still loading."""
 
-from .cli import main
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+
+def main() -> NoReturn:
+    """`cli.main`; exit code 130 where it was interrupted before that was there."""
+    try:
+        from .cli import main as command
+    except KeyboardInterrupt:
+        print("\nnormbank: interrupted.", file=sys.stderr)
+        sys.exit(130)
+    command()
+
 
 if __name__ == "__main__":
     main()

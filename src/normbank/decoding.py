@@ -153,7 +153,7 @@ def _decode_npy(content: bytes, name: str) -> NDArray[Any]:
         raise ImageError(name, f"cannot be read as a .npy array: {error}") from None
     if not isinstance(array, np.ndarray):
         raise ImageError(name, "expected one array, got an archive of several")
-    return array
+    return array.astype(np.uint8) * 255 if array.dtype == bool else array  # as a picture of one bit
 
 
 def _decode_picture(content: bytes, name: str) -> Pixels:

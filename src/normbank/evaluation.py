@@ -29,8 +29,14 @@ IMAGE_METRICS: dict[str, Callable[[NDArray[Any], NDArray[Any]], float]] = {
     "image_F1Max": metrics.f1_max,
 }
 PIXEL_METRICS = ("pixel_AUROC", "pixel_AP", "AUPRO")  # those of metrics.over_pixels
+MOST = 0.5  # of an image, above which masks are asked about
 METRICS = (*IMAGE_METRICS, *PIXEL_METRICS, "brightness_AUROC")
-NOTES = ("calibration_note", "threshold_note", "likeness_note")  # of an evaluation's context: words, or None
+NOTES = (
+    "calibration_note",
+    "threshold_note",
+    "likeness_note",
+    "mask_note",
+)  # of an evaluation's context: words, or None
 
 
 @dataclass(frozen=True)
@@ -337,6 +343,7 @@ def _context(detector: Detector, dataset: Dataset, found: _Gathered, seconds: fl
         "calibration_note": detector.calibration.note,
         "threshold_note": detector.threshold_note,
         "likeness_note": _likeness(detector, found, dataset.root),
+        "mask_note": _on_masks(found),
         "evaluation_seconds": round(seconds, 2),
         "machine": machine.describe(),
         "versions": machine.versions(),
@@ -350,3 +357,16 @@ def _likeness(detector: Detector, found: _Gathered, root: str) -> str | None:
     for one in found.scored:
         likeness.see(one.sample.path, one.sample.frame, below(one.sample.name, root))
     return " ".join(likeness.told()) or None
+
+
+def _on_masks(found: _Gathered) -> str | None:
+    """What there is to tell of masks that mark most of their images, as those do where white is what is good."""
+    known = zip(found.scored, found.pixels, strict=True)
+    shares = [pixels[1].mean() for one, pixels in known if one.sample.label and pixels is not None]
+    share = float(np.median(shares)) if shares else 0.0
+    if share <= MOST:
+        return None
+    return (
+        f"the masks mark {share:.0%} of their images, in the median: what is not black counts as defective. Where they "
+        "show what is good, the pixel metrics mean nothing: invert them"
+    )

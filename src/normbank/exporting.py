@@ -25,7 +25,7 @@ def export_files(detector: Detector, out: Path) -> list[Path]:
     ensure_no_loss(out / "manifest.json", b'{\n "format_version": ')
     if (out / "model.onnx").exists() and not (out / "manifest.json").is_file():
         ensure_no_loss(out / "model.onnx", b"")  # another's
-    for name in parts:  # before the first of them is replaced
+    for name in reversed(parts):  # before the first of them is replaced
         ensure_writable(out / name)
     write_together({out / name: content for name, content in parts.items()})
     return [out / name for name in reversed(parts)]
