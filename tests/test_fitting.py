@@ -701,6 +701,18 @@ def test_a_finished_run_of_other_settings_or_images_is_refused(
         cheap(dataset, tmp_path / "run", resume=True)
 
 
+def test_another_rate_of_false_alarms_asks_for_no_training(tmp_path: Path, cheap: Cheap) -> None:
+    dataset = good(tmp_path / "data", 12)
+    rate, known = {"score__false_alarm_rate": 0.05}, {"train__steps": 6, "train__checkpoint_every": 2}
+    cheap(dataset, tmp_path / "run")
+    with pytest.raises(
+        OtherRunError, match=r"rate was 0\.01 and is 0\.05\)\. Nothing need be trained .* take --false-a"
+    ):
+        cheap(dataset, tmp_path / "run", tiny_config(**rate, **known), resume=True)
+    with pytest.raises(OtherRunError, match=r"Name another --out, or start again with --overwrite\.$"):
+        cheap(dataset, tmp_path / "run", tiny_config(**rate, **known, train__seed=1), resume=True)
+
+
 def test_a_finished_run_of_a_version_with_fewer_settings_stays_finished(
     tmp_path: Path, cheap: Cheap, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,6 +49,7 @@ MODEL_FILE, RUN_FILE, CHECKPOINT_FILE = "model.nbk", "run.json", "checkpoint.ckp
 UNFINISHED = b'{"unfinished": true}\n'  # run.json, from the start of --overwrite on
 RUN_START = b'{\n "created": '  # of a run.json of ours: what begins otherwise is not replaced
 BELOW_ONE = {"bank", "head", "marked"}  # parts of a map, which are nowhere more
+RATE = "score.false_alarm_rate"  # of a finished model it can be another without training
 MEASURED = 50  # steps left, above which it is worth measuring how long one takes
 
 
@@ -158,10 +159,11 @@ def _check_same_run(model: Path, identity: Identity) -> None:
     manifest = read_bundle(model).manifest
     found = identity_of(manifest["settings"], manifest["data"])
     if found != identity:
-        raise OtherRunError(
-            f"{str(model)!r} is finished, and was made with other settings or images ({difference(found, identity)}). "
-            f"Name another --out, or start again with --overwrite."
-        )
+        do = "Name another --out, or start again with --overwrite."
+        if found == {**identity, RATE: found[RATE]}:
+            do = "Nothing need be trained for another rate: predict, evaluate, export and info take --false-alarm-rate."
+        told = f"made with other settings or images ({difference(found, identity)})"
+        raise OtherRunError(f"{str(model)!r} is finished, and was {told}. {do}")
 
 
 def _say_plan(config: Config, prepared: Prepared, seen: Pixels, out: Path, resume: bool) -> None:
