@@ -135,8 +135,8 @@ class Model(Frozen):
         0,
         ge=0,
         description="cells of 4 x 4 pixels of the network's size remembered at most, each at its place, for the part "
-        "bank: a million are 976 images of 32 x 32 cells; fewer where many channels make them long; 0: none (ours; "
-        "field: PatchCore)",
+        "bank: a million are 976 images of 32 x 32 cells, and it holds one in any case; fewer where many channels "
+        "make them long; 0: none (ours; field: PatchCore)",
     )
     patches: int = Field(
         0,
