@@ -253,6 +253,17 @@ def test_pipes_and_devices_are_written_to_not_replaced(tmp_path):
         write_atomically(Path("/dev/full"), b"x")
 
 
+def test_of_several_files_a_pipe_is_written_to_as_well(tmp_path):
+    code = "from pathlib import Path; from normbank.bundle import write_together as w; import sys; "
+    code += "w({Path(name): name[-4:].encode() for name in sys.argv[1:]})"
+    os.mkfifo(tmp_path / "pipe")
+    run = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "file"), str(tmp_path / "pipe")])
+    assert (tmp_path / "pipe").read_bytes() == b"pipe"
+    assert run.wait(30) == 0
+    assert (tmp_path / "file").read_bytes() == b"file"
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+
 def test_what_is_printed_after_it_does_not_lie_over_it(tmp_path):
     code = "from pathlib import Path; from normbank.bundle import write_atomically as w; "
     code += "print('first'); w(Path('/dev/stdout'), b'second\\n'); print('third')"

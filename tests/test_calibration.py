@@ -166,7 +166,7 @@ def test_scores_must_be_finite(bad):
         Calibration((), 0.1).is_anomalous(bad)
 
 
-@pytest.mark.parametrize("rate", [0, 1, -0.1, 1.5, float("nan"), "often", None, True])
+@pytest.mark.parametrize("rate", [0, 1, -0.1, 1.5, float("nan"), "often", None, True, 10**400])
 def test_rate_must_be_a_rate(rate):
     with pytest.raises(ConfigError, match="false_alarm_rate: expected a rate between 0 and 1, got"):
         Calibration((1.0,), rate)

@@ -484,6 +484,13 @@ def test_a_stream_of_one_name_is_no_stream_of_its_letters(detector, source):
         next(detector.stream(source))
 
 
+def test_a_stream_of_one_image_is_no_stream_of_its_rows(detector):
+    for image in (weave(1), weave(1)[..., 0]):
+        with pytest.raises(ConfigError, match=r"sources: expected several images, got an array of shape \(48, 48"):
+            next(detector.stream(image))
+    assert len([*detector.stream(np.stack([weave(1), weave(2)]))]) == 2
+
+
 @pytest.mark.parametrize("batch", ["a.png", None, [weave(1)]])
 def test_what_is_no_array_is_no_batch(detector, batch):
     for use in (detector.run, detector.judge, detector.parts):

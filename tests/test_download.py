@@ -521,6 +521,32 @@ def test_an_archive_that_another_unpacks_is_left_to_it(site, shop, tmp_path, mon
     assert (tmp_path / "bottle" / "license.txt").read_bytes() == b"terms"
 
 
+def test_what_is_there_and_needs_no_unpacking_is_checked_where_one_may_not_write(site, shop, tmp_path, monkeypatch):
+    get(site, tmp_path, category=None)
+    monkeypatch.setattr(module, "alone_by", lambda *_: pytest.fail("a lock was made"))
+    assert get(site, tmp_path, category=None, accept=never) == tmp_path
+    (tmp_path / "notes.gz").write_bytes(b"other")
+    with pytest.raises(DataError, match=r"expected SHA-256 .* Remove the file to have it fetched again"):
+        get(site, tmp_path, category=None, accept=never)
+
+
+def test_a_lock_that_another_user_left_is_named(site, shop, tmp_path, monkeypatch):
+    lock = tmp_path / ".bottle.tar.xz.lock"
+    lock.touch()
+
+    def refuse(file):
+        raise PermissionError(13, "Permission denied", str(file))
+
+    monkeypatch.setattr(module, "alone_by", refuse)
+    with pytest.raises(
+        DataError, match=r"Permission denied.*where no one is fetching into it, remove .*bottle.*\.lock'"
+    ):
+        get(site, tmp_path)
+    lock.unlink()
+    with pytest.raises(DataError, match=r"Choose another folder\.$"):
+        get(site, tmp_path)
+
+
 def test_names_that_are_not_known(site, shop, tmp_path):
     with pytest.raises(DataError, match="unknown data set 'mvtec': the nearest there is is 'mvtec_ad'"):
         download("mvtec", tmp_path, accept=never)

@@ -367,14 +367,19 @@ def test_a_colour_term_of_grey_images_is_refused(tmp_path: Path) -> None:
     ("settings", "size"),
     [
         # four partitions, a million items of 256 and of 64 numbers each, four bytes a number
-        ({"model__items": (1_000_000, 1_000_000), "model__widths": (256, 64, 8)}, "5.1 GB"),
-        ({"model__trunk": "bergmann", **NO_MEMORY, "data__size": 4096, "model__latent": 500}, "8.4 GB"),
+        ({"model__items": (1_000_000, 1_000_000), "model__widths": (256, 64, 8)}, "5.13 GB"),
+        (
+            {"model__trunk": "bergmann", **NO_MEMORY, "data__size": 4096, "model__latent": 500},
+            "8.39 GB",
+        ),  # twice 256 x 256 x 32 x 500
     ],
 )
 def test_a_detector_that_no_file_holds_is_refused_before_training(
     tmp_path: Path, settings: dict[str, Any], size: str
 ) -> None:
-    with pytest.raises(TrainingError, match=rf"^model: expected a detector of 2 GB at most, .* one of {size}\. Lower"):
+    with pytest.raises(
+        TrainingError, match=rf"^model: expected a detector of 2 GB at most, .* one of {size}\. Lower .* head_width, "
+    ):
         prepare(tiny_config(**settings), good(tmp_path, 12))
 
 
@@ -711,6 +716,10 @@ def test_another_rate_of_false_alarms_asks_for_no_training(tmp_path: Path, cheap
         cheap(dataset, tmp_path / "run", tiny_config(**rate, **known), resume=True)
     with pytest.raises(OtherRunError, match=r"Name another --out, or start again with --overwrite\.$"):
         cheap(dataset, tmp_path / "run", tiny_config(**rate, **known, train__seed=1), resume=True)
+    none = {**known, "data__held_out": 0, "data__held_out_min": 0}  # and so no other rate, either
+    cheap(dataset, tmp_path / "none", tiny_config(**none))
+    with pytest.raises(OtherRunError, match=r"Name another --out, or start again with --overwrite\.$"):
+        cheap(dataset, tmp_path / "none", tiny_config(**rate, **none), resume=True)
 
 
 def test_a_finished_run_of_a_version_with_fewer_settings_stays_finished(

@@ -198,6 +198,15 @@ def test_a_png_whose_rest_is_zeros_or_was_changed_is_refused(deep_colour, parts)
             decode(bytes(changed), "x.png")
 
 
+@pytest.mark.parametrize("behind", [b"", bytes(5), bytes(12), bytes(400)], ids=len)
+def test_of_a_png_the_end_alone_may_be_missing(behind):
+    whole = png_of(5, deep_colour=False)
+    end = whole.index(b"IEND") - 4
+    assert np.array_equal(decode(whole[:end] + behind, "x.png"), decode(whole, "x.png"))
+    with pytest.raises(ImageError, match="cannot be decoded as an image"):  # the last of its parts, wholly
+        decode(whole[: whole.rindex(b"IDAT") - 4] + behind, "x.png")
+
+
 def png_of(parts: int, deep_colour: bool) -> bytes:
     """A PNG of 40 x 50 pixels, its pixels in so many parts."""
     whole = png16(deep((40, 50, 3)), 2) if deep_colour else encoded(Image.fromarray(texture(0, 40, 50)), "PNG")
@@ -854,6 +863,7 @@ def test_an_array_of_truths_is_black_and_white(tmp_path: Path) -> None:
     assert np.array_equal(decode(npy(truth), "x.npy")[..., 0], np.where(truth, np.uint8(255), np.uint8(0)))
     (tmp_path / "mask.npy").write_bytes(npy(truth))
     assert np.array_equal(read_mask(tmp_path / "mask.npy", 16), truth)
+    assert look_up(tmp_path / "mask.npy") == Stored((16, 16), 1, 8)
 
 
 def test_messages_are_the_same_in_every_run(hostile):

@@ -327,7 +327,8 @@ def test_its_size_in_a_graph_is_that_of_what_is_built(name: str) -> None:
     if network.bank is not None:
         pixels = np.random.default_rng(0).integers(0, 256, (12, 64, 64, 3), dtype=np.uint8)
         network.bank.learn(as_batches(pixels, 4), 12)
-        expected += network.bank.places.items.nbytes
+        places = network.bank.places
+        expected += sum(one.nbytes for one in (places.items, places.scale, places.mean, places.spread))
     assert size_in_graph(config, 3, 12) == expected
     assert made(config).state_dict().keys() == network.state_dict().keys()
 

@@ -74,11 +74,15 @@ def write_together(files: Mapping[Path, bytes]) -> None:
     with contextlib.ExitStack() as stack:
         staged = {}
         for path, content in files.items():
+            if not _is_special(path):
+                with _failures_named(path):
+                    staged[path] = _staged(_in_its_folder(path, through_link=False), content, stack)
+        for path, content in files.items():
             with _failures_named(path):
-                staged[path] = _staged(_in_its_folder(path, through_link=False), content, stack)
-        for path, temporary in staged.items():
-            with _failures_named(path):
-                os.replace(temporary, path)
+                if path in staged:
+                    os.replace(staged[path], path)
+                else:
+                    _write_through(path, content)
 
 
 def _staged(path: Path, content: bytes, stack: contextlib.ExitStack) -> Path:

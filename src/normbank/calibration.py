@@ -144,7 +144,7 @@ def _lowered(score: float) -> float:
 def _rate(value: Any) -> float:
     try:
         rate = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         rate = math.nan
     if not 0 < rate < 1:
         do = "For example 0.01: one false alarm in a hundred good images."

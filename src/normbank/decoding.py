@@ -153,7 +153,12 @@ def _decode_npy(content: bytes, name: str) -> NDArray[Any]:
         raise ImageError(name, f"cannot be read as a .npy array: {error}") from None
     if not isinstance(array, np.ndarray):
         raise ImageError(name, "expected one array, got an archive of several")
-    return array.astype(np.uint8) * 255 if array.dtype == bool else array  # as a picture of one bit
+    return as_bytes(array) * 255 if array.dtype == bool else array  # as a picture of one bit
+
+
+def as_bytes(array: NDArray[Any]) -> NDArray[Any]:
+    """Truths as 0 and 1, all else as it is; nothing is read of an array that is mapped."""
+    return array.view(np.uint8) if array.dtype == bool else array
 
 
 def _decode_picture(content: bytes, name: str) -> Pixels:
@@ -225,12 +230,13 @@ def _check_chunks(content: bytes, name: str) -> None:
     """Of a PNG the parts to its end: as long as they say, and pixels as they were written.
 
     Pillow looks at neither in the last of them, so that zeros for what a disk has lost are black. OpenCV makes room for
-    what each says it holds, gigabytes where a byte was changed.
+    what each says it holds, gigabytes where a byte was changed. That the end alone is missing is no matter: where
+    pixels are missing, too, either of them says so.
     """
     if not content.startswith(_PNG):
         return
     place, kind = len(_PNG), b""
-    while kind != b"IEND":  # what follows is passed over
+    while kind != b"IEND" and len(content) - place >= _AROUND_CHUNK:  # what follows is passed over
         kind = content[place + 4 : place + 8]
         end = place + int.from_bytes(content[place : place + 4], "big") + _AROUND_CHUNK
         if end > len(content):

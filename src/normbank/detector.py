@@ -122,9 +122,11 @@ class Detector:
         ahead of what has been judged.
         """
         _expect_count("batch_size", batch_size, 1, "16 is a good number; 1 answers each image at once.")
-        if isinstance(sources, (str, bytes, Path)):
-            expected, came, do = "several images", f"{sources!r:.80}", "For one there is `predict`."
-            raise ConfigError(problem("sources", expected=expected, came=came, do=do))
+        is_array = isinstance(sources, np.ndarray) and (sources.ndim < 3 or sources.shape[2:] == (self.spec.channels,))
+        if is_array or isinstance(sources, (str, bytes, Path)):
+            came = f"an array of shape {sources.shape}" if isinstance(sources, np.ndarray) else f"{sources!r:.80}"
+            do = "For one there is `predict`."
+            raise ConfigError(problem("sources", expected="several images", came=came, do=do))
         waiting: list[Pixels | ImageError] = []
         for source in sources:
             waiting.append(source if isinstance(source, ImageError) else self._load(source))

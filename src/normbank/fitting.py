@@ -160,7 +160,7 @@ def _check_same_run(model: Path, identity: Identity) -> None:
     found = identity_of(manifest["settings"], manifest["data"])
     if found != identity:
         do = "Name another --out, or start again with --overwrite."
-        if found == {**identity, RATE: found[RATE]}:
+        if found == {**identity, RATE: found[RATE]} and manifest["calibration"]["scores"]:
             do = "Nothing need be trained for another rate: predict, evaluate, export and info take --false-alarm-rate."
         told = f"made with other settings or images ({difference(found, identity)})"
         raise OtherRunError(f"{str(model)!r} is finished, and was {told}. {do}")

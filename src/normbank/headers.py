@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image
 
-from .decoding import Pixels, check_samples, checked, is_deep, is_npy, opened, read, read_bytes, why
+from .decoding import Pixels, as_bytes, check_samples, checked, is_deep, is_npy, opened, read, read_bytes, why
 from .errors import ImageError, UserError
 from .quiet import QUIET
 
@@ -66,7 +66,7 @@ def _stored(pixels: Pixels) -> Stored:
 
 def _array(path: str | Path) -> Pixels:
     try:
-        return checked(np.lib.format.open_memmap(path, mode="r"), str(path))
+        return checked(as_bytes(np.lib.format.open_memmap(path, mode="r")), str(path))
     except ImageError:
         raise
     except Exception:  # reading it whole says what is wrong with it

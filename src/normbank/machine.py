@@ -104,7 +104,7 @@ def alone_by(file: Path) -> Iterator[bool]:
 
 def _hold(file: Path) -> tuple[int, bool]:
     while True:
-        held = os.open(file, os.O_RDONLY | os.O_CREAT, 0o600)
+        held = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)  # as some disks in networks want it
         free = _lock(held)
         if not free or _is_called(held, file):
             return held, free

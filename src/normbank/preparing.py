@@ -13,7 +13,7 @@ from .config import Config
 from .data.cache import Cache, open_cache
 from .data.files import below
 from .data.loading import Loaded, find_spec, load_all
-from .data.samples import Dataset, first_of
+from .data.samples import Dataset, Sample, first_of
 from .data.splits import contents_of, evenly, hold_out
 from .errors import ImageError, TrainingError, problem
 from .headers import Stored, stored_as
@@ -64,7 +64,7 @@ def prepare(
         came = f"one in the images of {dataset.root}: the part is 0 everywhere"
         do = "Leave it out of score.parts."
         raise TrainingError(problem("score.parts: colour", expected="two channels or more", came=came, do=do))
-    _check_detector(config, spec, len(dataset.train))
+    _check_detector(config, spec, dataset.train)
     try:
         with Progress("decoding", len(dataset.train), quiet=quiet) as progress:
             loaded = load_all(dataset.train, spec, cache, progress.update, strict=strict)
@@ -108,13 +108,15 @@ def _part(loaded: Loaded, places: list[int]) -> Loaded:
     )
 
 
-def _check_detector(config: Config, spec: ImageSpec, images: int) -> None:
+def _check_detector(config: Config, spec: ImageSpec, samples: Sequence[Sample]) -> None:
     """Before anything is trained that no file could hold."""
-    size = size_in_graph(config, spec.channels, images)
+    known = config.data
+    learnt, _ = hold_out(samples, known.held_out, known.held_out_min, config.train.seed)
+    size = size_in_graph(config, spec.channels, len(learnt))
     if size > LARGEST_GRAPH:
         expected = f"a detector of {LARGEST_GRAPH / 1e9:.0f} GB at most, which is what its file can hold"
-        do = "Lower data.size, or model.widths, model.items, model.latent or model.bank."
-        raise TrainingError(problem("model", expected=expected, came=f"one of {size / 1e9:.1f} GB", do=do))
+        do = "Lower data.size, or one of model.widths, items, latent, head_width, critic_width and bank."
+        raise TrainingError(problem("model", expected=expected, came=f"one of {size / 1e9:.2f} GB", do=do))
 
 
 def _check_images(different: int, loaded: Loaded, dataset: Dataset) -> None:

@@ -30,7 +30,7 @@ from .samples import Sample
 
 DEFAULT_LIMIT = 4 * 2**30
 _CHECKSUM = 4  # bytes of the CRC-32 after the pixels of an entry
-_GROUP = "decoded-4"  # another number whenever what decodes gives other pixels, or refuses what it took
+_GROUP = "decoded-5"  # another number whenever what decodes gives other pixels, or refuses what it took
 _GROUPS = "decoded-[0-9]"  # of earlier versions, too; only what lies in them, under names of ours, is ever removed
 _FORGOTTEN = 3600.0  # seconds after which an unfinished entry belongs to a run that was killed
 

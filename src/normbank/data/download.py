@@ -24,6 +24,7 @@ from ..machine import alone_by
 from .transfer import DEFAULT_PATIENCE, Patience, Progress, check_room, fetch, verify
 
 _CHUNK = 1 << 20
+_AGAIN = "Remove the file to have it fetched again."
 _CONTENTS = 1.1  # images in a tar.xz barely shrink: unpacked they take about what the archive takes
 
 
@@ -229,6 +230,9 @@ def download(
     if any(not (out / remote.name).is_file() for remote in missing):
         _ask(source, missing, base_url, accept)
     for remote in missing:
+        if not remote.is_archive and (out / remote.name).is_file():
+            verify(out / remote.name, remote.sha256, do=_AGAIN)  # nothing is written: the folder may be another's
+            continue
         with _alone(remote, out):
             if _is_there(remote, out):  # another did it, while the licence was read
                 continue
@@ -326,12 +330,14 @@ def _is_address(text: str) -> bool:
 @contextlib.contextmanager
 def _alone(remote: Remote, out: Path) -> Iterator[None]:
     """Make the folder `out` and let no two processes fetch or unpack the same file there."""
-    stack = contextlib.ExitStack()
+    stack, lock = contextlib.ExitStack(), out / f".{remote.name}.lock"
     try:
         out.mkdir(parents=True, exist_ok=True)
-        free = stack.enter_context(alone_by(out / f".{remote.name}.lock"))
+        free = stack.enter_context(alone_by(lock))
     except OSError as error:
         do = "Choose another folder."
+        if lock.exists():
+            do = f"Choose another folder; or, where no one is fetching into it, remove {str(lock)!r}, which one left."
         raise DataError(problem(str(out), expected="a folder to write to", came=str(error), do=do)) from error
     with stack:
         if not free:
@@ -345,7 +351,7 @@ def _archive(remote: Remote, out: Path, base_url: str | None, progress: Progress
     target = out / remote.name
     contents = _CONTENTS if remote.is_archive else 0.0
     if target.is_file():
-        verify(target, remote.sha256, do="Remove the file to have it fetched again.")
+        verify(target, remote.sha256, do=_AGAIN)
         check_room(out, target.stat().st_size * contents)
         return target
     url = _address(remote, base_url)

@@ -46,7 +46,8 @@ class Bank(nn.Module):
 
     def size_of(self, images: int) -> int:
         """Bytes of what it will keep of that many images, place by place; patches are little beside it."""
-        return min(images, self.count) * self.places.mean.numel()
+        numbers, count = self.places.mean.numel(), min(images, self.count)
+        return count * numbers + 4 * (2 * numbers + count * self.places.side**2)
 
     @torch.no_grad()
     def learn(self, batches: Iterable[Tensor], total: int, seed: int = 0) -> None:
