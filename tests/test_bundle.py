@@ -184,6 +184,12 @@ def test_unwritable_places_are_named_and_nothing_is_left(path, tmp_path):
     assert {entry.name for entry in tmp_path.iterdir()} == {"folder", "model.nbk"}
 
 
+def test_a_file_in_the_place_of_its_folder_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(BundleError, match=r"file.a' cannot be written: a file stands where its folder should be\. It"):
+        write_atomically(tmp_path / "file" / "a", b"x")
+
+
 def test_a_full_disk_leaves_the_old_file_whole(path):
     before = path.read_bytes()
     with no_room(), pytest.raises(BundleError, match=r"model.nbk' cannot be written: File too large"):

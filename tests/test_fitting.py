@@ -344,6 +344,34 @@ def test_only_some_files_are_asked_how_they_are_stored(tmp_path: Path, monkeypat
     assert (asked[0], asked[-1]) == (paths[0], paths[-1])
 
 
+def test_odd_images_among_the_good_ones_are_named(tmp_path: Path) -> None:
+    dataset = good(tmp_path, 40)
+    paths = [Path(sample.path) for sample in dataset.train]
+
+    def told() -> list[str]:
+        return [remark for remark in prepare(tiny_config(), dataset).remarks if "stored otherwise" in remark]
+
+    assert told() == []
+    save(paths[3], weave(90, 32)[..., 0])
+    assert told() == [
+        "1 of 40 good images is stored otherwise than the others (first '003.png': 32 x 32, grey, 8 bits): what is no "
+        "picture of a good part as the others are does not belong here"
+    ]
+    save(paths[5], np.resize(weave(91, 32), (16, 32, 3)))
+    save(paths[7], weave(92, 15))
+    assert told()[0].startswith("3 of 40 good images are stored otherwise than the others (first '003.png': ")
+    for number in (9, 11):  # so many are a kind of their own
+        save(paths[number], weave(93 + number, 32)[..., 0])
+    assert told() == []
+
+
+def test_a_folder_that_is_called_as_defects_are_is_asked_about(tmp_path: Path) -> None:
+    for name, said in (("Reject", True), ("parts", False)):
+        good(tmp_path / name, 12)
+        found = prepare(tiny_config(), open_dataset(tmp_path / name, tiny_config().data)).remarks
+        assert ("all images are taken for good, though their folder is called 'Reject'" in found) == said
+
+
 def test_copies_are_told_and_never_on_both_sides(tmp_path: Path) -> None:
     dataset = good(tmp_path, 20)
     for index, sample in enumerate(dataset.train):

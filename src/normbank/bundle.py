@@ -152,7 +152,8 @@ def _failures_named(path: Path) -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise BundleError(f"{str(path)!r} cannot be written: {error.strerror or error}. It is as it was.") from None
+        reason = "a file stands where its folder should be" if isinstance(error, FileExistsError) else error.strerror
+        raise BundleError(f"{str(path)!r} cannot be written: {reason or error}. It is as it was.") from None
 
 
 def _is_special(path: Path) -> bool:

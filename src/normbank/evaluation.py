@@ -29,7 +29,7 @@ IMAGE_METRICS: dict[str, Callable[[NDArray[Any], NDArray[Any]], float]] = {
     "image_F1Max": metrics.f1_max,
 }
 PIXEL_METRICS = ("pixel_AUROC", "pixel_AP", "AUPRO")  # those of metrics.over_pixels
-MOST = 0.5  # of an image, above which masks are asked about
+MOST = 0.8  # of an image, above which a mask is asked about
 METRICS = (*IMAGE_METRICS, *PIXEL_METRICS, "brightness_AUROC")
 NOTES = (
     "calibration_note",
@@ -343,7 +343,7 @@ def _context(detector: Detector, dataset: Dataset, found: _Gathered, seconds: fl
         "calibration_note": detector.calibration.note,
         "threshold_note": detector.threshold_note,
         "likeness_note": _likeness(detector, found, dataset.root),
-        "mask_note": _on_masks(found),
+        "mask_note": _on_masks(found, dataset.root),
         "evaluation_seconds": round(seconds, 2),
         "machine": machine.describe(),
         "versions": machine.versions(),
@@ -359,14 +359,15 @@ def _likeness(detector: Detector, found: _Gathered, root: str) -> str | None:
     return " ".join(likeness.told()) or None
 
 
-def _on_masks(found: _Gathered) -> str | None:
+def _on_masks(found: _Gathered, root: str) -> str | None:
     """What there is to tell of masks that mark most of their images, as those do where white is what is good."""
     known = zip(found.scored, found.pixels, strict=True)
-    shares = [pixels[1].mean() for one, pixels in known if one.sample.label and pixels is not None]
-    share = float(np.median(shares)) if shares else 0.0
-    if share <= MOST:
+    shares = {str(one.sample.mask): pixels[1].mean() for one, pixels in known if one.sample.label and pixels}
+    large = [name for name, share in shares.items() if share > MOST]
+    if not large:
         return None
     return (
-        f"the masks mark {share:.0%} of their images, in the median: what is not black counts as defective. Where they "
-        "show what is good, the pixel metrics mean nothing: invert them"
+        f"{len(large)} of {len(shares)} masks mark more than {MOST:.0%} of their images (first "
+        f"{below(large[0], root)!r}): what is not black counts as defective. Where they show what is good instead, the "
+        "pixel metrics mean nothing: invert those"
     )

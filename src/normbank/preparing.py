@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from .advice import ENOUGH, advise, on_folders
 from .config import Config
 from .data.cache import Cache, open_cache
 from .data.files import below
+from .data.folder import is_doubtful
 from .data.loading import Loaded, find_spec, load_all
 from .data.samples import Dataset, Sample, first_of
 from .data.splits import contents_of, evenly, hold_out
@@ -19,7 +21,7 @@ from .errors import ImageError, TrainingError, problem
 from .headers import Stored, stored_as
 from .images import ImageSpec
 from .laying import lay
-from .likeness import in_colour, stored_record
+from .likeness import SHAPE, SMALL, in_colour, stored_record
 from .model.network import size_in_graph
 from .model.pose import Pose
 from .progress import Progress
@@ -27,6 +29,7 @@ from .progress import Progress
 FEWEST = 10
 DIM = 0.25  # largest value, of full scale, below which images use too little of their depth
 MANY = 4  # channels, above which they may be rows
+RARE = 0.1  # share of the images, up to which those that are stored otherwise are named
 LOOKED_UP = 200  # files whose headers are looked up
 LARGEST_GRAPH = 2 * 10**9  # bytes: an ONNX file holds 2 GiB, and more than numbers is in it
 
@@ -77,11 +80,11 @@ def prepare(
     train = _part(loaded, chosen)
     pose, pixels = lay(train.pixels, config)
     train = replace(train, pixels=pixels)
-    looks, stored = _look_up(loaded, spec)
+    looks, odd, stored = _look_up(loaded, dataset.root, spec)
     advice = advise(train.pixels, config, [one.size for one in looks], len(kept))
     copies, tested = len(contents) - len(set(contents)), _left_for_testing(dataset)
     on_use = _remarks_on_use(loaded, looks, len(chosen), len(kept), tested)
-    remarks = (*_remarks(loaded, dataset, copies), *on_use, *advice)
+    remarks = (*_remarks(loaded, dataset, copies), *odd, *on_use, *advice)
     rest = {*range(len(contents))} - {*chosen, *kept}
     copied = tuple(loaded.digests[place] for place in sorted(rest))
     held_out = _part(loaded, kept)
@@ -149,6 +152,8 @@ def _remarks(loaded: Loaded, dataset: Dataset, copies: int) -> list[str]:
     """What the user should know about the images, in words."""
     found = [f"skipped {name!r}: {reason}" for name, reason in (*dataset.skipped, *loaded.skipped)]
     found += on_folders([below(sample.name, dataset.root) for sample in dataset.train]) if dataset.pooled else []
+    if dataset.pooled and is_doubtful(dataset.name):
+        found.append(f"all images are taken for good, though their folder is called {dataset.name!r}")
     if copies:
         found.append(
             f"{copies} of the {len(loaded.pixels)} good images are exact copies of others; "
@@ -186,9 +191,34 @@ def _remarks_on_use(loaded: Loaded, looks: Sequence[Stored], chosen: int, kept: 
         )
 
 
-def _look_up(loaded: Loaded, spec: ImageSpec) -> tuple[list[Stored], dict[str, Any] | None]:
-    """How some of the files are stored, evenly chosen, and the record of these."""
+def _look_up(loaded: Loaded, root: str, spec: ImageSpec) -> tuple[list[Stored], list[str], dict[str, Any] | None]:
+    """How some of the files are stored, evenly chosen, a remark on the odd ones among them, and the record of all."""
     places = evenly(len(loaded.samples), LOOKED_UP)
-    found = (stored_as(loaded.samples[place].path, loaded.samples[place].frame) for place in places)
-    looks = [one for one in found if one is not None]
-    return looks, stored_record(looks, spec.fit, in_colour(loaded.pixels[place] for place in places))
+    chosen = [loaded.samples[place] for place in places]
+    found = {below(one.name, root): stored_as(one.path, one.frame) for one in chosen}
+    looks = {name: one for name, one in found.items() if one is not None}
+    record = stored_record([*looks.values()], spec.fit, in_colour(loaded.pixels[place] for place in places))
+    return [*looks.values()], [*_on_odd_ones(looks)], record
+
+
+def _on_odd_ones(looks: Mapping[str, Stored]) -> Iterator[str]:
+    """Few that are stored otherwise than most may be no pictures of the part: learnt, they spoil the threshold."""
+    usual = Counter((one.channels, one.bits) for one in looks.values()).most_common(1)
+    ratio = np.median([one.size[0] / one.size[1] for one in looks.values()] or [1.0])
+    side = np.median([max(one.size) for one in looks.values()] or [1])
+    odd = [
+        name
+        for name, one in looks.items()
+        if (one.channels, one.bits) != usual[0][0]
+        or not 1 / SHAPE <= one.size[0] / one.size[1] / ratio <= SHAPE
+        or max(one.size) * SMALL < side
+    ]
+    if 0 < len(odd) <= RARE * len(looks):
+        first = looks[odd[0]]
+        width, height = first.size
+        channels = "grey" if first.channels == 1 else f"{first.channels} channels"
+        yield (
+            f"{len(odd)} of {len(looks)} good images {'is' if len(odd) == 1 else 'are'} stored otherwise than the "
+            f"others (first {odd[0]!r}: {width} x {height}, {channels}, {first.bits} bits): what is no picture of a "
+            f"good part as the others are does not belong here"
+        )

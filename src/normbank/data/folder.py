@@ -133,6 +133,11 @@ def _good(root: Path, folders: _Folders, settings: Data) -> Listing:
     return without_masks(listing)
 
 
+def is_doubtful(name: str) -> bool:
+    """Whether a folder's name speaks against what is in it being good."""
+    return letters(name) in _DOUBTFUL
+
+
 def _refuse_doubtful(good: Path, listing: Listing, settings: Data, *, is_named: bool) -> None:
     """All images below count as good: not where a folder's name says otherwise."""
     whole = f"./{settings.normal_dir}" if is_named else "."
