@@ -142,7 +142,12 @@ def test_train_says_what_came_of_it_and_what_to_do_next(run, tiny_model, tiny_da
     monkeypatch.setattr("normbank.fitting.fit", lambda *_, **__: tiny_model)
     came = run("train", tiny_data, "--out", tiny_model.parent)
     assert (came.code, came.out) == (0, f"{tiny_model}\n")
-    threshold, promise, following = came.err.splitlines()[-3:]
+    highest, threshold, promise, following = came.err.splitlines()[-4:]
+    data = read_bundle(tiny_model).manifest["data"]
+    first, score = max(zip(data["held_out"], data["held_out_scores"], strict=True), key=lambda pair: pair[1])
+    assert highest.startswith(f"highest    {first} {score:.3g}, ")
+    assert highest.count(".png") == 3
+    assert highest.endswith(", of those held out: if one is not good, train without it")
     assert threshold.startswith("threshold  ")
     assert threshold.endswith("from 12 held-out good images, false-alarm rate 7.69%")
     assert promise.startswith("The 12 good images held out can promise no less than 7.69 % false alarms")

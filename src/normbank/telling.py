@@ -16,6 +16,7 @@ from .detector import Detector
 from .errors import UserError
 from .progress import printable
 
+HIGHEST = 3  # held-out images that are named
 EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "deep": (("opencv-python-headless",), "16-bit colour images"),
     "evaluate": (("scipy", "matplotlib", "jinja2"), "normbank evaluate"),
@@ -47,12 +48,14 @@ def about_model(detector: Detector, path: Path) -> Iterator[str]:
     yield f"network    {made['parameters'] / 1e6:.1f} M parameters, widths {settings['model']['widths']}"
     if "bank" in made:
         yield f"bank       {', '.join(f'{name} {share:.0%}' for name, share in made['bank'].items() if share)}"
+    yield from _highest(detector)
     yield f"threshold  {_threshold(detector)}"
     yield from (f"           {remark}" for remark in _remarks(detector))
 
 
 def after_training(detector: Detector, path: Path, data: Path) -> Iterator[str]:
     """What one asks once it is there: the threshold, what it promises, and what to do next."""
+    yield from _highest(detector)
     yield f"threshold  {_threshold(detector)}"
     yield from _remarks(detector)
     command = f"normbank evaluate {shlex.quote(str(path))} {shlex.quote(str(data))}"
@@ -62,6 +65,15 @@ def after_training(detector: Detector, path: Path, data: Path) -> Iterator[str]:
 def _remarks(detector: Detector) -> list[str]:
     """What there is to say of the threshold."""
     return [remark for remark in (detector.calibration.note, detector.threshold_note) if remark]
+
+
+def _highest(detector: Detector) -> Iterator[str]:
+    """Which held-out images the threshold comes from: one among them that is not good lets defects pass."""
+    data = detector.manifest["data"]
+    scored = zip(data.get("held_out_scores", ()), data["held_out"], strict=False)  # earlier versions kept no scores
+    highest = [f"{printable(name)} {score:.3g}" for score, name in sorted(scored, reverse=True)[:HIGHEST]]
+    if highest:
+        yield f"highest    {', '.join(highest)}, of those held out: if one is not good, train without it"
 
 
 def _threshold(detector: Detector) -> str:
