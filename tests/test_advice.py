@@ -158,6 +158,7 @@ def test_matches_by_hand() -> None:
     assert matches(bar) == pytest.approx(((4 - 1) / (16 - 1), 1))  # 16 of 256 cells each, 4 in common
 
 
+@pytest.mark.slow
 def test_matches_move_by_move() -> None:
     values = list(np.random.default_rng(6).random((4, 8, 8)))
 

@@ -150,6 +150,7 @@ def test_the_image_shown_has_the_median_score_of_its_kind(stored, tmp_path):
     assert values["values"]["bottle"]["images"][0]["kind"] == GOOD
 
 
+@pytest.mark.slow
 def test_pictures_are_sharp_small_and_the_same_every_time(stored, tmp_path):
     first, _ = draw(["fig7"], stored, tmp_path / "a")
     second, _ = draw(["fig7"], stored, tmp_path / "b")

@@ -973,6 +973,7 @@ def deep(folder: Path, count: int) -> Dataset:
     return of(folder, sorted(folder.glob("*.png")))
 
 
+@pytest.mark.slow
 def test_16_bits_are_kept_from_the_file_to_the_score(tmp_path: Path) -> None:
     dataset = deep(tmp_path / "data", 12)
     found = detectors.load(fit(tiny_config(), dataset, tmp_path / "run", quiet=True))

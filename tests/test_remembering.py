@@ -66,6 +66,7 @@ def test_what_lies_anywhere_is_judged_by_its_patches_too() -> None:
     assert bank.patches.is_used
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [plates, bricks])
 def test_the_unit_is_what_good_images_reach(make) -> None:
     bank, _ = remembered(make, 150)

@@ -83,6 +83,7 @@ def test_moves_by_hand():
     assert torch.equal(back[0, 0], expected)
 
 
+@pytest.mark.slow
 def test_the_best_move_is_that_of_the_slow_search():
     """Each cell against what lies beneath it, `common` going on as it ends; what of `common` has no image above it."""
     pixels = np.concatenate([brackets(6)[0], 255 - brackets(6)[0] // 2], axis=3)
