@@ -60,27 +60,22 @@ def write_atomically(path: Path, content: bytes, *, through_link: bool = False) 
     A pipe or a device (/dev/stdout) is written to, never replaced. A link is replaced, or with `through_link`, for a
     name that the user gave, what it leads to.
     """
-    with _failures_named(path):
-        if _is_special(path):
-            _write_through(path, content)
-            return
-        path = _in_its_folder(path, through_link)
-        with contextlib.ExitStack() as stack:
-            os.replace(_staged(path, content, stack), path)
+    write_together({path: content}, through_link=through_link)
 
 
-def write_together(files: Mapping[Path, bytes]) -> None:
+def write_together(files: Mapping[Path, bytes], *, through_link: bool = False) -> None:
     """Several files, each as `write_atomically` has it: none is replaced before all are on the disk."""
     with contextlib.ExitStack() as stack:
         staged = {}
         for path, content in files.items():
-            if not _is_special(path):
-                with _failures_named(path):
-                    staged[path] = _staged(_in_its_folder(path, through_link=False), content, stack)
+            with _failures_named(path):
+                if not _is_special(path):
+                    target = _in_its_folder(path, through_link)
+                    staged[path] = _staged(target, content, stack), target
         for path, content in files.items():
             with _failures_named(path):
                 if path in staged:
-                    os.replace(staged[path], path)
+                    os.replace(*staged[path])
                 else:
                     _write_through(path, content)
 

@@ -31,12 +31,8 @@ IMAGE_METRICS: dict[str, Callable[[NDArray[Any], NDArray[Any]], float]] = {
 PIXEL_METRICS = ("pixel_AUROC", "pixel_AP", "AUPRO")  # those of metrics.over_pixels
 MOST = 0.8  # of an image, above which a mask is asked about
 METRICS = (*IMAGE_METRICS, *PIXEL_METRICS, "brightness_AUROC")
-NOTES = (
-    "calibration_note",
-    "threshold_note",
-    "likeness_note",
-    "mask_note",
-)  # of an evaluation's context: words, or None
+# Of an evaluation's context: words, or None.
+NOTES = ("calibration_note", "threshold_note", "likeness_note", "mask_note")
 
 
 @dataclass(frozen=True)

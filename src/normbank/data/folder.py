@@ -146,7 +146,7 @@ def _refuse_doubtful(good: Path, listing: Listing, settings: Data, *, is_named: 
     named = {letters(Path(value).name) for value in (settings.abnormal_dir, settings.mask_dir)} - {""}
     for name in listing.names:
         for folder in Path(name).parents:
-            if letters(folder.name) in _DOUBTFUL | named:
+            if is_doubtful(folder.name) or letters(folder.name) in named:
                 came = f"the sub-folder {folder.as_posix()!r}"
                 raise DataError(problem(repr(str(good)), expected="a folder of good images", came=came, do=do))
 
